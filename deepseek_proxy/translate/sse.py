@@ -1,0 +1,100 @@
+"""Server-sent events, both ways: bytes -> data payloads, and payloads -> frames.
+
+Follows the WHATWG event-stream grammar: lines end in LF, CRLF or CR, split anywhere; a blank line
+dispatches; lines that start with a colon are comments. Only `data` is kept: DeepSeek names no events.
+Refuses to know what a payload means, and holds back nothing that is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deepseek_proxy.errors import UpstreamError
+
+DONE_FRAME = b"data: [DONE]\n\n"
+HEARTBEAT_FRAME = b": keep-alive\n\n"
+
+
+def encode(event: bytes, data: bytes) -> bytes:
+    """One frame with a name, LF only: parsers in the field split on LF alone."""
+    return b"event: %b\ndata: %b\n\n" % (event, data)
+
+
+def encode_data(data: bytes) -> bytes:
+    """One frame without a name."""
+    return b"data: %b\n\n" % data
+
+
+class Decoder:
+    """Feeds on bytes in any split and returns the data payloads that became complete.
+
+    `max_event_bytes` bounds what an unfinished event may hold. `comments` counts the comment lines seen,
+    by which a caller tells a queued upstream from a silent one.
+    """
+
+    __slots__ = ("_after_cr", "_bytes", "_data", "_line", "_max", "comments")
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self._max = max_event_bytes
+        self._line = b""  # the unfinished last line
+        self._data: list[bytes] = []  # data lines of the unfinished event
+        self._bytes = 0  # their size
+        self._after_cr = False  # a following LF belongs to the CR before it
+        self.comments = 0
+
+    def feed(self, received: bytes) -> Iterable[bytes]:
+        """Payloads completed by `received`. Raises `UpstreamError` when an event outgrows its bound."""
+        if (
+            not self._line
+            and not self._data
+            and not self._after_cr
+            and received.endswith(b"\n\n")
+            and b"\r" not in received
+        ):
+            # The usual receive: whole events of one data line each.
+            frames = received[:-2].split(b"\n\n")
+            for frame in frames:
+                if frame[:6] != b"data: " or b"\n" in frame:
+                    return self._feed_lines(received)
+            return [frame[6:] for frame in frames]
+        return self._feed_lines(received)
+
+    def _feed_lines(self, received: bytes) -> list[bytes]:
+        if self._after_cr:
+            self._after_cr = False
+            if received[:1] == b"\n":
+                received = received[1:]
+        if received.endswith(b"\r"):
+            # Do not wait for the LF that may follow: the line is complete either way.
+            self._after_cr = True
+        if b"\r" in received:
+            received = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = received.split(b"\n")
+        if not lines:
+            self._line += rest
+            self._check_size()
+            return []
+        lines[0] = self._line + lines[0]
+        self._line = rest
+        payloads: list[bytes] = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    payloads.append(b"\n".join(self._data))
+                    self._data = []
+                    self._bytes = 0
+            elif line[:5] == b"data:":
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                self._data.append(value)
+                self._bytes += len(value)
+                self._check_size()
+            elif line[:1] == b":":
+                self.comments += 1
+            elif line == b"data":
+                self._data.append(b"")
+        self._check_size()
+        return payloads
+
+    def _check_size(self) -> None:
+        if len(self._line) + self._bytes > self._max:
+            raise UpstreamError(f"The upstream sent an event of more than {self._max} bytes.")
