@@ -3,33 +3,50 @@
 The environment variable of `heartbeat_seconds` is `DEEPSEEK_PROXY_HEARTBEAT_SECONDS`; the same name in
 lower case is its key in the configuration file (`--config FILE`, TOML or JSON). The environment wins
 over the file. Secrets are `SecretStr`, so that printing the settings never shows them. Nothing here is
-read at import time.
+read at import time. `docs/configuration.md` is made of what stands here (`make docs`).
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import json
 import os
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import platformdirs
-from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AnyHttpUrl,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
-    JsonConfigSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as SourceError
 
 from deepseek_proxy import models
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
+FilePath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+_KEY_NAMES = (f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY", "deepseek_api_key")
 
 
 class SettingsError(Exception):
@@ -54,7 +71,10 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=256, description="Number of gunicorn worker processes.")
     allow_remote: bool = Field(
         False,
-        description="Serve on an address that is not loopback although the gateway's own key would pay for everybody.",
+        description="Serve on an address that is not loopback although the gateway's own key pays for all.",
+    )
+    drain_seconds: int = Field(
+        30, ge=0, le=3600, description="How long running answers may go on after the order to stop."
     )
 
     # -- the upstream
@@ -64,29 +84,37 @@ class Settings(BaseSettings):
     )
     deepseek_api_key: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("deepseek_api_key", f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY"),
+        validation_alias=AliasChoices(*_KEY_NAMES),
         description="DeepSeek key used for requests that bring none of their own.",
     )
-    deepseek_api_key_file: Path | None = Field(
-        None, description="File that holds the DeepSeek key, in place of `deepseek_api_key`."
+    deepseek_api_key_file: FilePath | None = Field(
+        None,
+        description="File that holds the DeepSeek key; read at start, where `deepseek_api_key` is not set.",
     )
     upstream_proxy: SecretStr | None = Field(
-        None, description="Proxy for upstream connections (`http://user:password@host:port`). None by default."
+        None,
+        description="Proxy for upstream connections (`http://user:password@host:port`). None by default.",
     )
-    upstream_ca_file: Path | None = Field(None, description="CA bundle to trust in place of the built-in one.")
+    upstream_ca_file: FilePath | None = Field(
+        None, description="CA bundle to trust in place of the built-in one."
+    )
     connect_timeout_seconds: Seconds = Field(10, description="How long one connection attempt may take.")
     upstream_idle_seconds: Seconds = Field(
         300, description="Longest time without a single byte from the upstream, comments included."
     )
     data_idle_seconds: Seconds = Field(
-        660, description="Longest time in which the upstream sends only comments (DeepSeek queues up to 10 minutes)."
+        660,
+        description="Longest time with only comments from the upstream (DeepSeek queues up to 10 minutes).",
     )
     after_finish_seconds: Seconds = Field(
         10, description="How long to wait for the end of a stream after its finish reason."
     )
     total_seconds: Seconds = Field(3600, description="Longest time one answer may take in all.")
     upstream_attempts: int = Field(
-        3, ge=1, le=10, description="Attempts for one request, the first included; only before the first byte."
+        3,
+        ge=1,
+        le=10,
+        description="Attempts for one request, the first included; only before the first byte.",
     )
     retry_max_seconds: Seconds = Field(
         20, description="Longest pause before another attempt, also when the upstream asks for more."
@@ -100,7 +128,8 @@ class Settings(BaseSettings):
         models.FLASH.id, description="Model that unknown names (`gpt-*`, `codex-auto-review`, …) stand for."
     )
     unknown_models: Literal["map", "reject"] = Field(
-        "map", description="`map` sends unknown model names to `default_model`; `reject` answers 404 model_not_found."
+        "map",
+        description="`map` sends unknown names to `default_model`; `reject` answers 404 `model_not_found`.",
     )
     model_aliases: dict[str, str] = Field(
         default_factory=dict, description="Further model names: a map from a client's name to a known one."
@@ -112,60 +141,135 @@ class Settings(BaseSettings):
     # -- translation
     reasoning_output: Literal["summary", "text", "openresponses", "hidden"] = Field(
         "summary",
-        description="How the model's thinking is shown on Responses streams: as summary parts, as `reasoning_text`, "
-        "under Open Responses' event names, or not at all. It is carried in `encrypted_content` in every case.",
+        description="How the model's thinking is shown on Responses streams: as summary parts, as "
+        "`reasoning_text`, under Open Responses' event names, or not at all. It is carried in "
+        "`encrypted_content` in every case.",
     )
     leaked_tool_markup: Literal["recover", "remove", "pass"] = Field(
         "recover",
-        description="What to do with tool markup that the upstream leaves in the text: make the tool call of it, "
-        "remove it, or pass it on as it is.",
+        description="What to do with tool markup that the upstream leaves in the text: make the tool call of "
+        "it, remove it, or pass it on as it is.",
     )
     schema_repair_attempts: int = Field(
-        1, ge=0, le=3, description="Further attempts when a JSON answer does not fit its schema (not when streaming)."
+        1,
+        ge=0,
+        le=3,
+        description="Further attempts when a JSON answer does not fit its schema (not when streaming).",
     )
     reasoning_cache_bytes: int = Field(
-        32 * 1024 * 1024, ge=0, description="Memory of one worker for thinking that a client failed to send back."
+        32 * 1024 * 1024,
+        ge=0,
+        description="Memory of one worker for thinking that a client failed to send back.",
     )
 
     # -- streams
-    heartbeat_seconds: Seconds = Field(15, description="A comment goes to the client after this much silence.")
+    heartbeat_seconds: Seconds = Field(
+        15, description="A comment goes to the client after this much silence."
+    )
     progress_seconds: Seconds = Field(
         60, description="A repeated `response.in_progress` goes out after this long without a data event."
     )
 
     # -- limits
     max_body_bytes: Bytes = Field(48 * 1024 * 1024, description="Largest request body, after decompression.")
-    max_nesting: int = Field(100, ge=8, le=200, description="Deepest nesting of arrays and objects in a body.")
-    max_event_bytes: Bytes = Field(16 * 1024 * 1024, description="Largest single event accepted from the upstream.")
-    max_answer_bytes: Bytes = Field(64 * 1024 * 1024, description="Largest whole answer accepted from the upstream.")
+    max_nesting: int = Field(
+        100, ge=8, le=200, description="Deepest nesting of arrays and objects in a body."
+    )
+    max_event_bytes: Bytes = Field(
+        16 * 1024 * 1024, description="Largest single event accepted from the upstream."
+    )
+    max_answer_bytes: Bytes = Field(
+        64 * 1024 * 1024, description="Largest whole answer accepted from the upstream."
+    )
 
     # -- state and secrets
-    state_dir: Path = Field(default_factory=_state_dir, description="Folder for the sealing key.")
+    state_dir: FilePath = Field(default_factory=_state_dir, description="Folder for the sealing key.")
     seal_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Keys (32 bytes, base64) that seal reasoning into `encrypted_content`; the first one seals, all "
-        "open. Comma-separated in the environment. Without any, one is created in `state_dir`.",
+        description="Keys (32 bytes, base64) that seal reasoning into `encrypted_content`; the first one "
+        "seals, all open. Comma-separated in the environment. Without any, one is created in `state_dir`.",
     )
 
     # -- logs
-    log_dir: Path | None = Field(None, description="Folder of the rotating log files; none by default.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_dir: FilePath | None = Field(None, description="Folder of the rotating log files; none by default.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level logged."
+    )
     log_max_bytes: Bytes = Field(50 * 1024 * 1024, description="Size at which a log file is rotated.")
     log_backups: int = Field(10, ge=0, le=1000, description="Rotated log files that are kept.")
     log_stderr: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Log to stderr too: `auto` when it is a terminal or a journal, or when there is no `log_dir`.",
+        description="Log to stderr too: `auto` when it is a terminal or a journal, or without a `log_dir`.",
     )
     log_bodies: bool = Field(
         False, description="Debugging only: log request and response bodies, which hold prompts and answers."
     )
 
-    config_file: ClassVar[Path | None] = None
+    isolated: ClassVar[bool] = False
+    file_values: ClassVar[Mapping[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
+        path = values.get("deepseek_api_key_file")
+        if not path or any(values.get(name) for name in _KEY_NAMES):
+            return values
+        try:
+            return {**values, "deepseek_api_key": Path(path).expanduser().read_text("utf-8").strip()}
+        except (OSError, ValueError):
+            return values  # _readable says so, together with all other mistakes
+
+    @field_validator("deepseek_api_key_file", "upstream_ca_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        try:
+            if path is not None:
+                path.read_text("utf-8")
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise ValueError(f"{path} is not a text file") from None
+        return path
+
+    @field_validator("deepseek_api_key")
+    @classmethod
+    def _one_word(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not (
+            key.get_secret_value() and all("!" <= char <= "~" for char in key.get_secret_value())
+        ):
+            raise ValueError("a key is one word of ASCII characters; this one would not fit into a header")
+        return key
+
+    @field_validator("upstream_url")
+    @classmethod
+    def _plain_url(cls, url: AnyHttpUrl) -> AnyHttpUrl:
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError("a base URL has no user, password, query or fragment")
+        return url
 
     @field_validator("seal_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known_models(self) -> Self:
+        default = self.model_aliases.get(self.default_model, self.default_model)
+        for name in (default, *self.model_aliases.values()):
+            if models.resolve(name, {}, None) is None:
+                known = ", ".join((*models.MODELS, *models.ALIASES))
+                raise ValueError(f"default_model, model_aliases: {name!r} is not a model; known: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _remote_on_purpose(self) -> Self:
+        if self.deepseek_api_key and not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError(
+                f"host: everybody who reaches {self.host} could spend the balance of the configured DeepSeek "
+                f"key; if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true); if not, listen on "
+                "127.0.0.1, or remove the key so that every client brings its own"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -176,30 +280,73 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        path = cls.config_file
-        if path is None:
-            return sources
-        reader = JsonConfigSettingsSource if path.suffix == ".json" else TomlConfigSettingsSource
-        return (*sources, reader(settings_cls, path))
+        if cls.isolated:
+            return (init_settings,)
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_values)))
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
     """Settings from `overrides` (command line), the environment, then `config` or $DEEPSEEK_PROXY_CONFIG.
 
-    Raises `SettingsError` that names every wrong setting at once, never showing a value.
+    An override of None counts as not given. Raises `SettingsError` that names every wrong setting at
+    once, never showing a secret.
     """
     if config is None and (named := os.environ.get(CONFIG_VARIABLE)):
         config = Path(named)
-    if config is not None and not config.is_file():
-        raise SettingsError(f"{config}: no such configuration file")
-    # A class of its own per file: pydantic-settings reads the path from the class.
-    chosen = type("Settings", (Settings,), {"config_file": config, "__doc__": Settings.__doc__})
+    values = _read(config) if config is not None else {}
+    return _build({k: v for k, v in overrides.items() if v is not None}, file_values=values)
+
+
+def isolated(**values: Any) -> Settings:
+    """The built-in defaults with `values`: neither the environment nor a file (demo, tests)."""
+    return _build(values, isolated=True)
+
+
+def variables(name: str) -> tuple[str, ...]:
+    """The environment variables of a setting, the strongest first."""
+    own = f"{ENV_PREFIX}{name.upper()}"
+    return (own, "DEEPSEEK_API_KEY") if name == "deepseek_api_key" else (own,)
+
+
+def _build(values: Mapping[str, Any], **sources: Any) -> Settings:
+    # A class of its own per call: pydantic-settings takes the sources from the class.
+    chosen = type("Settings", (Settings,), {**sources, "__doc__": Settings.__doc__})
     try:
-        loaded: Settings = chosen(**{k: v for k, v in overrides.items() if v is not None})
+        built: Settings = chosen(**values)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError("\n".join(lines)) from None
-    except ValueError as error:  # the file is not TOML or JSON
+        raise SettingsError("\n".join(_complaints(error))) from None
+    except SourceError as error:  # a list or a map in the environment that is not JSON
+        raise SettingsError(f"{error}: not JSON") from None
+    return built
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        text = config.expanduser().read_text("utf-8")
+        values = json.loads(text) if config.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"{config}: the configuration file cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise SettingsError(f"{config}: {error}") from None
-    return loaded
+    if not isinstance(values, dict):
+        raise SettingsError(f"{config}: must hold one object with the settings as its keys")
+    return values
+
+
+def _complaints(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_url=False, include_input=False):
+        path = ".".join(map(str, detail["loc"]))
+        text = detail["msg"]
+        if detail["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path, Settings.model_fields, 1)
+            text = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
+        elif detail["type"] == "value_error":
+            text = str(detail["ctx"]["error"])
+        yield f"{path}: {text}" if path else text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
