@@ -1,0 +1,47 @@
+"""What every test may ask for: DeepSeek's own rules, from its `deepseek-recipe` package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import deepseek_recipe as recipe
+import pytest
+
+# `Reject` shows missing reasoning as DeepSeek does; the default fills it in silently.
+OPTIONS = (
+    recipe.ConversionOptions(reasoning_content_behavior=recipe.ReasoningContentBehavior.Reject)
+    .with_model_alias("deepseek-flash", recipe.ModelVersion.DeepseekV41Flash)
+    .with_model_alias("deepseek-v4-pro", recipe.ModelVersion.DeepseekV4Pro)
+)
+
+
+@pytest.fixture(scope="session")
+def deepseek_check() -> Callable[[Mapping[str, Any]], tuple[int, str | None]]:
+    """Body of a request -> (status, error message) as DeepSeek answers it; (200, None) for a good one."""
+
+    def check(body: Mapping[str, Any]) -> tuple[int, str | None]:
+        try:
+            recipe.ChatCompletionRequest(json.dumps(body)).convert(OPTIONS)
+        except recipe.ConversionError as error:
+            return error.status_code, json.loads(error.body)["error"]["message"]
+        except ValueError as error:  # the body does not fit the types
+            return 422, str(error)
+        return 200, None
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def deepseek_prompt() -> Callable[[Mapping[str, Any]], str]:
+    """Body of a good request -> the prompt the model reads, up to where its own turn opens."""
+
+    def prompt(body: Mapping[str, Any]) -> str:
+        request = recipe.ChatCompletionRequest(json.dumps(body)).convert(OPTIONS)
+        flash = request.model_version == recipe.ModelVersion.DeepseekV41Flash
+        encoding = recipe.DeepseekV41Encoding() if flash else recipe.DeepseekV4Encoding()
+        rendered: str = encoding.render_conversation(request.conversation).prompt
+        return rendered.rpartition("<｜Assistant｜>")[0]
+
+    return prompt
