@@ -134,9 +134,9 @@ def load_or_create_keys(settings: Settings) -> tuple[bytes, ...]:
             _create_key_file(path)
     except OSError as error:
         logger.warning(
-            "No sealing key can be kept in %s (%s). Until this process ends it uses a key of its own: after a "
+            "No sealing key can be kept in %s (%s). This process makes do with a key of its own: after a "
             "restart, and on other workers, the thinking of earlier turns is not restored. Set "
-            "DEEPSEEK_PROXY_SEAL_KEYS (32 random bytes in base64), or DEEPSEEK_PROXY_STATE_DIR to a folder "
+            "DEEPSEEK_PROXY_SEAL_KEYS to 32 random bytes in base64, or DEEPSEEK_PROXY_STATE_DIR to a folder "
             "that can be written.",
             settings.state_dir,
             error.strerror,
@@ -169,8 +169,8 @@ def _read_key_file(path: Path) -> tuple[bytes, ...]:
             logger.warning("%s can be read by other users; run: chmod 600 %s", path, path)
     except OSError as error:
         raise SettingsError(
-            f"{path}: the sealing key cannot be read ({error.strerror}). Give this user the right to read it, "
-            f"or set DEEPSEEK_PROXY_STATE_DIR to another folder."
+            f"{path}: the sealing key cannot be read ({error.strerror}). Let this user read it, or set "
+            "DEEPSEEK_PROXY_STATE_DIR to another folder."
         ) from None
     if not lines:
         raise SettingsError(

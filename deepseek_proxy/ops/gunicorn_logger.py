@@ -1,8 +1,8 @@
 """gunicorn's error and access log in the form, and in the files, of all other lines.
 
-Named in `gunicorn.conf.py` as `logger_class`. gunicorn's own switches keep their meaning where they
-have one here: no access line is written while its `accesslog` is unset. Query strings and headers are
-left out, the request id is the response's `X-Request-ID`.
+Named as `logger_class` in gunicorn's configuration; gunicorn's own options for logs (`accesslog`,
+`errorlog`, formats, `loglevel`) have no effect then. Query strings and headers are left out; the request
+id is the response's `X-Request-ID`.
 
 Refuses to know the application; imported only by gunicorn.
 """
@@ -34,8 +34,7 @@ class GunicornLogger(Logger):
         self.error_log.propagate = True  # the handlers are the root logger's
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
-        if not self.cfg.accesslog:
-            return
+        """Called by a worker after each response."""
         headers = {name.lower(): value for name, value in resp.headers}
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
         status = int(str(resp.status).split(None, 1)[0])

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -28,20 +28,24 @@ HIDDEN: Final = "***"
 MIN_SECRET_CHARACTERS: Final = 6
 """Shorter values are not looked for: they would turn up inside ordinary words."""
 
-_SECRET_NAME = r"authorization|api[-_]?key|access[-_]token|client[-_]secret|password"
-_FORMS: Final = (
+_NAMES = r"authorization|api[-_]?key|access[-_]token|client[-_]secret|password"
+_FORMS: Final = re.compile(
     r"(?P<userinfo>://[^\s/:@\"']*:)[^\s/\"']+@"
     r"|(?<=[\w/.\-])\?[^\s\"'<>]+(?P<query>)"
     # In a header, a mapping or a pair, also where quotes are escaped inside a JSON text.
-    rf"|(?P<name>(?:{_SECRET_NAME})(?:\\*[\"']?\s*[:=]\s*|\\*[\"']\s*,\s*)b?\\*[\"']?(?:(?:bearer|basic)\s+)?)"
-    r"(?P<value>[^\s\"',;\\…]+)"
-    r"|(?P<scheme>\b(?:bearer|basic)\s+)(?P<token>[\w.~+/=\-]+)"
-    r"|(?<![A-Za-z0-9])(?P<key>sk-[\w\-]{8,})"
+    rf"|(?P<name>(?:{_NAMES})(?:\\*[\"']?\s*[:=]\s*|\\*[\"']\s*,\s*)b?\\*[\"']?(?:(?:bearer|basic)\s+)?)"
+    r"(?P<value>[^\s\"',;\\…]++)(?!…)"
+    r"|(?P<scheme>\b(?:bearer|basic)\s+)(?P<token>[\w.~+/=\-]++)(?!…)"
+    r"|(?<![A-Za-z0-9])(?P<key>sk-[\w\-]{8,})",
+    re.IGNORECASE,
 )
-_NAME = re.compile(_SECRET_NAME, re.IGNORECASE)
+_NAME = re.compile(_NAMES, re.IGNORECASE)
 
 # Exceptions whose message is made of addresses, file names and identifiers, never of a request's content.
 _SPEAKING: Final = (OSError, ImportError, AttributeError, NameError, TypeError, SettingsError)
+
+_CAUSED: Final = "The above exception was the direct cause of the following exception:"
+_MEANWHILE: Final = "During handling of the above exception, another exception occurred:"
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _DONE: Final = "_redacted_by"  # a leading underscore keeps it out of JSON lines
@@ -58,7 +62,7 @@ class Redactor(logging.Filter):
         super().__init__()
         spellings = {form for secret in secrets for form in _spellings(secret)}
         exact = "|".join(re.escape(form) for form in sorted(spellings, key=len, reverse=True))
-        self._pattern = re.compile(f"(?P<exact>{exact})|{_FORMS}" if exact else _FORMS, re.IGNORECASE)
+        self._exact = re.compile(exact) if exact else None
         self._exception_messages = exception_messages
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -66,13 +70,12 @@ class Redactor(logging.Filter):
             return True  # another handler's turn with the same record
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError):
-            message = f"{record.msg} (arguments do not fit: {record.args!r})"
+        except Exception:  # a wrong format must cost the arguments, not the request
+            message = f"{record.msg} (its arguments do not fit)"
         record.msg, record.args = self.text(message), None
         if record.exc_info and record.exc_info[1] is not None:
-            record.exc_text = self.text(
-                _describe(record.exc_info[1], record.exc_info[2], self._exception_messages)
-            )
+            _, error, frames = record.exc_info
+            record.exc_text = self.text(_describe(error, frames, self._exception_messages))
         elif record.exc_text:
             record.exc_text = self.text(record.exc_text)
         record.exc_info = None  # else a formatter would write it out again
@@ -85,17 +88,19 @@ class Redactor(logging.Filter):
 
     def text(self, text: str) -> str:
         """`text` with every secret masked."""
-        return self._pattern.sub(_masked, text)
+        if self._exact is not None:  # before the forms, which may see only a part of a value
+            text = self._exact.sub(lambda found: masked(found.group()), text)
+        return _FORMS.sub(_masked, text)
 
     def value(self, value: Any, name: str = "") -> Any:
         """A field's value, masked at every depth; whole where its `name` is that of a secret."""
         if value is None or isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, Mapping):
-            return {str(key): self.value(inner, str(key)) for key, inner in value.items()}
+            return {self.text(str(key)): self.value(inner, str(key)) for key, inner in value.items()}
         if isinstance(value, (list, tuple, set, frozenset)):
-            if isinstance(value, Sequence) and len(value) == 2 and isinstance(value[0], (str, bytes)):
-                return [value[0], self.value(value[1], _as_text(value[0]))]  # a header
+            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], (str, bytes)):
+                return [self.value(value[0]), self.value(value[1], _as_text(value[0]))]  # a header
             return [self.value(inner, name) for inner in value]
         text = _as_text(value)
         return masked(text) if _NAME.search(name) else self.text(text)
@@ -155,13 +160,12 @@ def _secret_values(settings: Settings) -> Iterator[str]:
 def _spellings(secret: str) -> Iterator[str]:
     """The forms in which a secret may appear: as it is, in JSON, in a `repr`, in a URL."""
     if len(secret) >= MIN_SECRET_CHARACTERS:
-        yield from (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe=""))
+        yield from (secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""))
+        yield from (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
 
 
 def _masked(found: re.Match[str]) -> str:
     groups = found.groupdict()
-    if groups.get("exact"):
-        return masked(groups["exact"])
     if groups["userinfo"]:
         return f"{groups['userinfo']}{HIDDEN}@"
     if groups["query"] is not None:
@@ -182,15 +186,9 @@ def _describe(error: BaseException, frames: TracebackType | None, messages: bool
     text = _describe_one(error, frames, messages)
     seen = {id(error)}
     while True:
-        cause, because = (
-            error.__cause__,
-            "The above exception was the direct cause of the following exception:",
-        )
+        cause, because = error.__cause__, _CAUSED
         if cause is None and not error.__suppress_context__:
-            cause, because = (
-                error.__context__,
-                "During handling of the above exception, another exception occurred:",
-            )
+            cause, because = error.__context__, _MEANWHILE
         if cause is None or id(cause) in seen:
             return text
         text = f"{_describe_one(cause, cause.__traceback__, messages)}\n\n{because}\n\n{text}"
@@ -201,11 +199,8 @@ def _describe(error: BaseException, frames: TracebackType | None, messages: bool
 def _describe_one(error: BaseException, frames: TracebackType | None, messages: bool) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    if (
-        messages
-        or isinstance(error, _SPEAKING)
-        or (isinstance(error, ProxyError) and error.fault is not Fault.CLIENT)
-    ):
+    ours = isinstance(error, ProxyError) and error.fault is not Fault.CLIENT
+    if messages or ours or isinstance(error, _SPEAKING):
         name = f"{name}: {error}"
     if frames is None:
         return name
