@@ -183,7 +183,11 @@ class Settings(BaseSettings):
     )
 
     # -- state and secrets
-    state_dir: FilePath = Field(default_factory=_state_dir, description="Folder for the sealing key.")
+    state_dir: FilePath = Field(
+        default_factory=_state_dir,
+        description="Folder for the sealing key. By default systemd's `StateDirectory=`, else the user's own "
+        "(`~/.local/state/deepseek-proxy` on Linux).",
+    )
     seal_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Keys (32 bytes, base64) that seal reasoning into `encrypted_content`; the first one "

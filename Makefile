@@ -1,0 +1,59 @@
+# Everything happens in .venv; nothing else on the machine is touched. `make help` lists the targets.
+VENV := .venv
+BIN  := $(VENV)/bin
+PY   := $(BIN)/python
+NPM_CLIENTS := @openai/codex@0.169.0 openai@7.55.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint bench docs clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+run: $(VENV)/.run  ## Set up what is needed and serve on 127.0.0.1:8787
+	@$(BIN)/deepseek-proxy serve
+
+demo: $(VENV)/.run  ## One streamed answer with a tool call; no key, no network
+	@$(BIN)/deepseek-proxy demo
+
+test: lint .cache/npm/.done  ## Run all checks and tests
+	$(BIN)/pytest -n auto
+
+lint: $(VENV)/.dev  ## Run the checks alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## Measure against nginx
+	$(PY) -m benchmarks
+
+docs: $(VENV)/.run  ## Write docs/configuration.md anew
+	$(BIN)/deepseek-proxy config --reference > docs/configuration.md
+
+clean:  ## Remove everything that was made here
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+
+# The first Python of 3.11 or later that runs; `python3.13` may be there and yet not work (pyenv).
+$(PY):
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    && exec $$python -m venv $(VENV); \
+	done; \
+	echo 'No Python 3.11 or later with venv was found. On Debian: apt install python3 python3-venv.' >&2; \
+	echo 'If it is somewhere else: make PYTHON=/path/to/python3' >&2; exit 1
+
+$(VENV)/.run: setup.cfg setup.py | $(PY)
+	@echo 'Installing into $(VENV) (once) ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --editable .
+	@touch $@
+
+$(VENV)/.dev: setup.cfg setup.py | $(PY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+# Real clients for the end-to-end tests, which are skipped where the registry cannot be reached.
+.cache/npm/.done: Makefile
+	@mkdir -p .cache/npm
+	@if command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .cache/npm $(NPM_CLIENTS); \
+	  then touch $@; else echo 'npm or its registry is not there: tests with npm clients are skipped' >&2; fi

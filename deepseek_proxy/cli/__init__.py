@@ -1,0 +1,23 @@
+"""The `deepseek-proxy` command: what a person types, and what is said back.
+
+Each subcommand is a module. Refuses to know how a request is answered.
+"""
+
+import click
+
+from deepseek_proxy.cli.check import check
+from deepseek_proxy.cli.config import config
+from deepseek_proxy.cli.demo import demo
+from deepseek_proxy.cli.serve import serve
+from deepseek_proxy.cli.simulate import simulate
+from deepseek_proxy.version import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="deepseek-proxy")
+def main() -> None:
+    """A gateway that runs Codex and OpenAI-SDK apps on DeepSeek."""
+
+
+for _command in (serve, demo, simulate, check, config):
+    main.add_command(_command)

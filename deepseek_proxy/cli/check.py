@@ -1,0 +1,222 @@
+"""`deepseek-proxy check`: looks at everything the gateway needs and says what to do about what is missing.
+
+Changes nothing and never shows a secret. Uses the standard library for HTTP, with the proxy and the CA bundle
+that the gateway itself would use. DeepSeek's `/models` and `/user/balance`: docs of Nov 2026.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import json
+import os
+import platform
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import certifi
+import click
+from packaging.requirements import Requirement
+
+from deepseek_proxy import settings as settings_module
+from deepseek_proxy.cli.options import config_option, url_of
+from deepseek_proxy.cli.serve import free_port
+from deepseek_proxy.settings import ENV_PREFIX, Settings, SettingsError
+from deepseek_proxy.version import __version__
+
+_COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
+_PATIENCE_SECONDS = 10
+_SHOWN_LIBRARIES = ("flask", "requests", "urllib3", "gunicorn", "gevent")
+_KEYS_PAGE = "https://platform.deepseek.com/api_keys"
+
+
+class Finding(NamedTuple):
+    """One line of the report. `advice` says what to do; empty where all is well."""
+
+    level: Literal["ok", "note", "fail"]
+    subject: str
+    detail: str
+    advice: str = ""
+
+
+@click.command(short_help="Find out what is missing, and what to do about it.")
+@config_option
+def check(config_file: Path | None) -> None:
+    """Check versions, settings, key, upstream, port and folders. Exit code 1 if something fails."""
+    failed = False
+    for finding in examine(config_file):
+        failed |= finding.level == "fail"
+        level = click.style(f"{finding.level:4}", fg=_COLOURS[finding.level])
+        click.echo(f"{level}  {finding.subject:8}  {finding.detail}")
+        if finding.advice:
+            click.echo(f"{'':16}{finding.advice}")
+    sys.exit(1 if failed else 0)
+
+
+def examine(config_file: Path | None) -> Iterator[Finding]:
+    """Every finding, in the order in which a person would look."""
+    yield from _versions()
+    yield from _unknown_variables()
+    try:
+        settings = settings_module.load(config_file)
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            yield Finding(
+                "fail", "settings", line, "see docs/configuration.md; nothing further can be checked"
+            )
+        return
+    yield Finding("ok", "settings", f"{len(settings.model_fields_set)} set, the others have their defaults")
+    yield _key(settings)
+    yield from _upstream(settings)
+    yield _port(settings)
+    yield _folder("state", settings.state_dir, "state_dir")
+    if settings.log_dir is not None:
+        yield _folder("logs", settings.log_dir, "log_dir")
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("ok", "version", f"deepseek-proxy {__version__}, Python {platform.python_version()}")
+    shown = []
+    for line in importlib.metadata.requires("deepseek-proxy") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("fail", "version", f"{wanted.name} is not installed", f"pip install '{wanted}'")
+            continue
+        if wanted.name in _SHOWN_LIBRARIES:
+            shown.append(f"{wanted.name} {version}")
+        if not wanted.specifier.contains(version, prereleases=True):
+            detail = f"{wanted.name} {version} does not fit {wanted.specifier}"
+            yield Finding("fail", "version", detail, f"pip install '{wanted}'")
+    yield Finding("ok", "version", ", ".join(shown))
+
+
+def _unknown_variables() -> Iterator[Finding]:
+    known = {variable for name in Settings.model_fields for variable in settings_module.variables(name)}
+    for variable in sorted(set(os.environ) - known - {settings_module.CONFIG_VARIABLE}):
+        if variable.startswith(ENV_PREFIX):
+            yield Finding(
+                "note", "settings", f"{variable} is no setting", "see docs/configuration.md for the names"
+            )
+
+
+def _key(settings: Settings) -> Finding:
+    if settings.deepseek_api_key:
+        return Finding("ok", "key", "configured; used for requests that bring none of their own")
+    return Finding("note", "key", "none configured", "each client sends its own, or set DEEPSEEK_API_KEY")
+
+
+def _upstream(settings: Settings) -> Iterator[Finding]:
+    base = str(settings.upstream_url).rstrip("/")
+    try:
+        status, body = _get(f"{base}/models", settings)
+    except OSError as error:
+        yield _unreachable(base, error)
+        return
+    except (http.client.HTTPException, ValueError) as error:
+        yield Finding("fail", "upstream", f"{base} does not speak HTTP: {error}", "check upstream_url")
+        return
+    if status == 401 and not settings.deepseek_api_key:
+        yield Finding("ok", "upstream", f"{base} answers, and asks for a key as it should")
+    elif status == 401:
+        advice = f"make a new key at {_KEYS_PAGE} and set DEEPSEEK_API_KEY to it"
+        yield Finding("fail", "upstream", f"{base} refuses the configured key (401)", advice)
+    elif status != 200 or not isinstance(body, dict) or not isinstance(body.get("data"), list):
+        advice = "check upstream_url: `/models` and `/chat/completions` are added to it"
+        yield Finding("fail", "upstream", f"{base}/models answers {status} and no list of models", advice)
+    else:
+        names = ", ".join(str(model.get("id")) for model in body["data"] if isinstance(model, dict))
+        yield Finding("ok", "upstream", f"{base} answers; models: {names}")
+        if settings.deepseek_api_key:
+            yield from _balance(base, settings)
+
+
+def _unreachable(base: str, error: OSError) -> Finding:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        advice = "set upstream_ca_file to the CA bundle of your network's proxy, or correct upstream_url"
+        return Finding("fail", "upstream", f"{base}: {reason.verify_message}", advice)
+    advice = "check the network, upstream_url, and upstream_proxy if a proxy leads out of your network"
+    return Finding("fail", "upstream", f"{base} cannot be reached: {reason}", advice)
+
+
+def _balance(base: str, settings: Settings) -> Iterator[Finding]:
+    """DeepSeek's own page only: other hosts have none, and that is fine."""
+    try:
+        status, body = _get(f"{base}/user/balance", settings)
+    except (OSError, http.client.HTTPException, ValueError):
+        return
+    if status != 200 or not isinstance(body, dict) or not isinstance(body.get("balance_infos"), list):
+        return
+    amounts = ", ".join(
+        f"{info.get('total_balance')} {info.get('currency')}" for info in body["balance_infos"]
+    )
+    if body.get("is_available"):
+        yield Finding("ok", "balance", amounts)
+    else:
+        yield Finding(
+            "fail", "balance", f"{amounts}: not enough for a call", "top up at https://platform.deepseek.com"
+        )
+
+
+def _get(url: str, settings: Settings) -> tuple[int, Any]:
+    """Status and JSON body (None where it is no JSON) of one GET. Raises `OSError` where no answer came."""
+    proxy = settings.upstream_proxy.get_secret_value() if settings.upstream_proxy else None
+    trust = ssl.create_default_context(cafile=str(settings.upstream_ca_file or certifi.where()))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}),
+        urllib.request.HTTPSHandler(context=trust),
+    )
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  # AnyHttpUrl
+    if settings.deepseek_api_key:
+        request.add_header("Authorization", f"Bearer {settings.deepseek_api_key.get_secret_value()}")
+    try:
+        with opener.open(request, timeout=_PATIENCE_SECONDS) as answer:
+            status, text = answer.status, answer.read(1 << 20)
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read(1 << 20)
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        return status, None
+
+
+def _port(settings: Settings) -> Finding:
+    try:
+        free_port(settings.host, settings.port)
+    except click.ClickException as error:
+        url = url_of(settings.host, settings.port)
+        if (running := _running_version(url)) is not None:
+            return Finding("ok", "port", f"deepseek-proxy {running} is serving at {url}")
+        return Finding("fail", "port", error.message, "or set port (DEEPSEEK_PROXY_PORT)")
+    return Finding("ok", "port", f"{settings.port} on {settings.host} is free")
+
+
+def _running_version(url: str) -> str | None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/version", timeout=_PATIENCE_SECONDS) as answer:
+            body = json.loads(answer.read(1 << 20))
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return str(body["version"]) if isinstance(body, dict) and body.get("name") == "deepseek-proxy" else None
+
+
+def _folder(subject: str, folder: Path, setting: str) -> Finding:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return Finding(
+            "ok",
+            subject,
+            f"{folder} is writable" if existing == folder.absolute() else f"{folder} can be made",
+        )
+    advice = f"give this user the right to write there, or set {setting} ({ENV_PREFIX}{setting.upper()})"
+    return Finding("fail", subject, f"{existing} is not a folder that can be written to", advice)

@@ -1,0 +1,110 @@
+"""gunicorn's configuration: gevent workers that hold thousands of slow streams each.
+
+Its first act is gevent's monkey patch: ssl and everything built on it must not be imported before. Then the
+settings are read, so that a mistake ends the server before a port is open. Refuses to know the application
+beyond its name. Settings and hooks: gunicorn 25 to 27, "Settings".
+"""
+# ruff: noqa: E402
+
+from gevent import monkey  # type: ignore[import-untyped]
+
+monkey.patch_all()
+
+import gc
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from typing import Any
+
+from deepseek_proxy.ops import metrics
+from deepseek_proxy.settings import Settings, SettingsError, load
+
+
+def _load() -> Settings:
+    try:
+        return load()
+    except SettingsError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(2)
+
+
+_settings = _load()
+
+wsgi_app = "deepseek_proxy.app:create_app()"
+proc_name = "deepseek-proxy"
+bind = (
+    f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+)
+backlog = 2048
+
+worker_class = "gevent"
+workers = _settings.workers
+worker_connections = 20_000  # streams of one worker; one waits for minutes and costs next to nothing
+preload_app = False  # pools, caches and greenlets belong to one process
+# A gevent worker beats every second: this much silence is a hang, however long the answers are.
+timeout = 60
+# max_requests stays off: a recycled worker would cut its streams after graceful_timeout.
+
+# A worker lets its streams run for drain_seconds and closes them; the arbiter kills what is left after that.
+_KILL_AFTER_SECONDS = 5
+graceful_timeout = _settings.drain_seconds + _KILL_AFTER_SECONDS
+# Longer than the pools of the usual clients keep an idle connection (5 s), so that the client closes it first
+# and never sends a request into a closed one; short, because idle connections are waited for at the end.
+keepalive = 10
+
+limit_request_line = 8190
+limit_request_field_size = 32_768  # bearer tokens and Codex's metadata headers are long
+
+control_socket_disable = True  # no second way in
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  # the beat must not wait for a disk
+
+logger_class = "deepseek_proxy.ops.gunicorn_logger.GunicornLogger"
+loglevel = _settings.log_level
+
+
+def on_starting(server: Any) -> None:
+    """Prepares what workers inherit: the limit of open files, and a folder in which metrics are added up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * worker_connections  # two for each stream, and room
+    lifted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lifted, most))
+    if workers > 1 and metrics.MULTIPROCESS_VARIABLE not in os.environ:
+        server.metrics_folder = tempfile.mkdtemp(prefix="deepseek-proxy-metrics-")
+        os.environ[metrics.MULTIPROCESS_VARIABLE] = server.metrics_folder
+
+
+def when_ready(server: Any) -> None:
+    """Makes the first Ctrl-C drain as SIGTERM does, where gunicorn's own answer is to cut everything at once.
+
+    The second one reaches gunicorn and ends the draining.
+    """
+
+    def drain(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, server.signal)
+        server.signal(signal.SIGTERM, frame)
+
+    signal.signal(signal.SIGINT, drain)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    worker.cfg.set("graceful_timeout", _settings.drain_seconds)
+
+
+def post_worker_init(worker: Any) -> None:
+    """A terminal sends Ctrl-C to the workers too; only the arbiter's word counts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What exists now lives as long as the worker: leave it out of every later collection.
+    gc.collect()
+    gc.freeze()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    metrics.mark_dead(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    if folder := getattr(server, "metrics_folder", None):
+        shutil.rmtree(folder, ignore_errors=True)
