@@ -124,7 +124,7 @@ def raise_chain() -> None:
         except ValueError as error:
             raise UpstreamError(f"the upstream refused {local}") from error
     except UpstreamError:
-        raise OSError(5, f"cannot reach http://u:{local}@host/")
+        raise OSError(5, f"cannot reach http://u:{local}@host/")  # noqa: B904  # the context is what is tested
 
 
 def test_a_traceback_names_the_place_and_hides_the_data(output):
