@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 from typing import Any
 
 from deepseek_proxy.ops import metrics
@@ -27,7 +28,7 @@ def _load() -> Settings:
     try:
         return load()
     except SettingsError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: these settings cannot be used:\n{textwrap.indent(str(error), '  ')}\n")
         sys.exit(2)
 
 

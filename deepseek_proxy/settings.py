@@ -318,7 +318,7 @@ def _build(values: Mapping[str, Any], **sources: Any) -> Settings:
     try:
         built: Settings = chosen(**values)
     except ValidationError as error:
-        raise SettingsError("\n".join(_complaints(error))) from None
+        raise SettingsError("\n".join(_complaints(error, values))) from None
     except SourceError as error:  # a list or a map in the environment that is not JSON
         raise SettingsError(f"{error}: not JSON") from None
     return built
@@ -337,16 +337,20 @@ def _read(config: Path) -> dict[str, Any]:
     return values
 
 
-def _complaints(error: ValidationError) -> Iterator[str]:
+def _complaints(error: ValidationError, values: Mapping[str, Any]) -> Iterator[str]:
     for detail in error.errors(include_url=False, include_input=False):
         path = ".".join(map(str, detail["loc"]))
+        path = "deepseek_api_key" if path in _KEY_NAMES else path
         text = detail["msg"]
         if detail["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path, Settings.model_fields, 1)
             text = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
         elif detail["type"] == "value_error":
             text = str(detail["ctx"]["error"])
-        yield f"{path}: {text}" if path else text
+        chosen = () if path in values else variables(path)
+        variable = next((name for name in chosen if os.environ.get(name)), None)
+        place = f"{path} ({variable})" if variable else path
+        yield f"{place}: {text}" if place else text
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
 """`deepseek-proxy demo`: the whole way once, on this machine alone, without a key.
 
 Starts the simulator and a real gateway (gunicorn), then plays a client: a streamed Responses request with a
-tool, the tool's result sent back, the final answer. Speaks HTTP with the standard library, as any client could.
+tool, the tool's result sent back, the final answer. Any client could do the same, so it has no library.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def load_settings(config_file: Path | None, **overrides: Any) -> Settings:
     try:
         return settings_module.load(config_file, **overrides)
     except SettingsError as error:
-        raise BadSettings(str(error)) from None
+        raise BadSettings(f"these settings cannot be used:\n{textwrap.indent(str(error), '  ')}") from None
 
 
 def url_of(host: str, port: int) -> str:
