@@ -1,11 +1,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import orjson
 import pytest
+from harness.histories import (
+    PNG,
+    Check,
+    Compile,
+    assert_messages,
+    body_of,
+    call,
+    compile_accepted,
+    m_assistant,
+    m_call,
+    m_image,
+    m_reminder,
+    m_text,
+    m_tool,
+    m_user,
+    result,
+    user,
+)
 
 from deepseek_proxy.translate.history import (
     BLIND_MODEL,
@@ -14,118 +32,21 @@ from deepseek_proxy.translate.history import (
     UNREADABLE_IMAGE,
     AssistantText,
     Entry,
-    History,
     ImagePart,
-    Part,
     Repair,
     SystemText,
-    TextPart,
     Thinking,
-    ToolCall,
     ToolResult,
     UserMessage,
     build,
 )
 
-Check = Callable[[dict[str, Any]], tuple[int, str | None]]
 Prompt = Callable[[dict[str, Any]], str]
-Compile = Callable[..., History]
-
-PNG = "data:image/png;base64,iVBORw0KGgo="
-
-# -- short spellings of entries and of the messages they become
-
-
-def user(*parts: str | Part) -> UserMessage:
-    return UserMessage(_parts(parts))
-
-
-def call(call_id: str, name: str = "shell", arguments: str = "{}") -> ToolCall:
-    return ToolCall(call_id, name, arguments)
-
-
-def result(call_id: str | None, *parts: str | Part, name: str | None = None) -> ToolResult:
-    return ToolResult(call_id, name, _parts(parts))
-
-
-def _parts(parts: Sequence[str | Part]) -> tuple[Part, ...]:
-    return tuple(TextPart(part) if isinstance(part, str) else part for part in parts)
-
-
-def m_user(content: Any) -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def m_reminder(text: str) -> dict[str, Any]:
-    return m_user(f"<system-reminder>\n{text}\n</system-reminder>")
-
-
-def m_assistant(content: str = "", reasoning: str | None = " ", *calls: dict[str, Any]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": content}
-    if reasoning is not None:
-        message["reasoning_content"] = reasoning
-    if calls:
-        message["tool_calls"] = list(calls)
-    return message
-
-
-def m_call(call_id: str, name: str = "shell", arguments: str = "{}") -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def m_tool(call_id: str, content: str) -> dict[str, Any]:
-    return {"role": "tool", "content": content, "tool_call_id": call_id}
-
-
-def m_image(url: str, **detail: str) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": url, **detail}}
-
-
-def m_text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
-
-
-SHELL = {
-    "type": "function",
-    "function": {"name": "shell", "parameters": {"type": "object", "properties": {}}},
-}
-
-
-def body_of(history: History, *, vision: bool, thinking: bool) -> dict[str, Any]:
-    return {
-        "model": "deepseek-flash" if vision else "deepseek-v4-pro",
-        "messages": history.messages,
-        "thinking": {"type": "enabled" if thinking else "disabled"},
-        "tools": [SHELL],
-    }
 
 
 @pytest.fixture(scope="session")
 def compiled(deepseek_check: Check) -> Compile:
-    """`build()`, whose every outcome DeepSeek has accepted, with tools and without."""
-
-    def compile_entries(
-        entries: Sequence[Entry],
-        *,
-        vision: bool = True,
-        thinking: bool = True,
-        cache: Mapping[str, str] | None = None,
-    ) -> History:
-        history = build(entries, vision=vision, thinking=thinking, recall=(cache or {}).get)
-        body = body_of(history, vision=vision, thinking=thinking)
-        assert deepseek_check(body) == (200, None)
-        del body["tools"]
-        assert deepseek_check(body) == (200, None)
-        return history
-
-    return compile_entries
-
-
-def assert_messages(history: History, expected: list[dict[str, Any]], **repairs: int) -> None:
-    """Same messages, same bytes (so the same order of keys), and exactly these repairs."""
-    assert history.messages == expected
-    assert orjson.dumps(history.messages) == orjson.dumps(expected)
-    assert dict(history.repairs) == repairs
+    return partial(compile_accepted, deepseek_check)
 
 
 # -- good history
@@ -372,33 +293,32 @@ def test_a_result_before_its_call_is_an_orphan(compiled: Compile) -> None:
     )
 
 
-@pytest.mark.parametrize("new_answer", [AssistantText("so"), Thinking("so")])
-def test_a_result_that_comes_after_a_new_answer_stays_there(compiled: Compile, new_answer: Entry) -> None:
-    tail = [] if isinstance(new_answer, AssistantText) else [AssistantText("")]
-    history = compiled(
-        [
-            user("u"),
-            call("a"),
-            call("b"),
-            result("a", "x"),
-            new_answer,
-            *tail,
-            user("v"),
-            result("b", "late"),
-        ],
-        thinking=False,
-    )
-    answer = m_assistant("so", None) if isinstance(new_answer, AssistantText) else m_assistant("", "so")
+@pytest.mark.parametrize(
+    ("new_answer", "messages"),
+    [
+        ([AssistantText("so")], [m_assistant("so", None)]),
+        ([Thinking("so"), AssistantText("a")], [m_assistant("a", "so")]),
+        (
+            [Thinking("so"), call("c"), result("c", "z")],
+            [m_assistant("", "so", m_call("c")), m_tool("c", "z")],
+        ),
+    ],
+    ids=["text", "reasoning and text", "reasoning and call"],
+)
+def test_a_result_that_comes_after_a_new_answer_stays_there(
+    compiled: Compile, new_answer: list[Entry], messages: list[dict[str, Any]]
+) -> None:
+    entries = [user("u"), call("a"), call("b"), result("a", "x"), *new_answer, result("b", "late"), user("v")]
     assert_messages(
-        history,
+        compiled(entries, thinking=False),
         [
             m_user("u"),
             m_assistant("", None, m_call("a"), m_call("b")),
             m_tool("a", "x"),
             m_tool("b", INTERRUPTED),
-            answer,
-            m_user("v"),
+            *messages,
             m_user("[Output of tool call b (shell), which was answered or given up earlier:]\n\nlate"),
+            m_user("v"),
         ],
         missing_result=1,
         late_result=1,
@@ -483,14 +403,27 @@ def test_an_interrupted_call_does_not_take_the_result_of_a_later_one_with_its_id
 # -- reasoning
 
 
-def test_reasoning_that_nothing_follows_is_dropped(compiled: Compile) -> None:
-    history = compiled([user("u"), Thinking("lost"), user("v"), Thinking("lost too")])
-    assert_messages(history, [m_user("u"), m_user("v")], dangling_reasoning=2)
+@pytest.mark.parametrize(
+    ("next_entry", "message"),
+    [(user("v"), m_user("v")), (SystemText("v"), m_reminder("v"))],
+    ids=["user", "system"],
+)
+def test_reasoning_that_nothing_follows_is_dropped(
+    compiled: Compile, next_entry: Entry, message: dict[str, Any]
+) -> None:
+    history = compiled([user("u"), Thinking("lost"), next_entry, AssistantText("a"), Thinking("lost too")])
+    assert history.messages == [m_user("u"), message, m_assistant("a", " ")]
+    assert history.repairs["dangling_reasoning"] == 2
 
 
 def test_reasoning_before_a_result_is_dropped(compiled: Compile) -> None:
-    history = compiled([Thinking("t"), call("a"), Thinking("lost"), result("a", "x")])
-    assert_messages(history, [m_assistant("", "t", m_call("a")), m_tool("a", "x")], dangling_reasoning=1)
+    history = compiled([Thinking("t"), call("a"), Thinking("lost"), result("a", "x"), AssistantText("b")])
+    assert_messages(
+        history,
+        [m_assistant("", "t", m_call("a")), m_tool("a", "x"), m_assistant("b", " ")],
+        dangling_reasoning=1,
+        missing_reasoning=1,
+    )
 
 
 def test_missing_reasoning_comes_from_the_cache_or_is_a_space(compiled: Compile) -> None:
@@ -504,6 +437,11 @@ def test_missing_reasoning_comes_from_the_cache_or_is_a_space(compiled: Compile)
     reasoning = [m.get("reasoning_content") for m in history.messages if m["role"] == "assistant"]
     assert reasoning == [" ", "from the cache", "", " "]
     assert dict(history.repairs) == {"recalled_reasoning": 2, "missing_reasoning": 2}
+
+
+def test_the_cache_is_asked_for_the_ids_the_client_knows(compiled: Compile) -> None:
+    entries = [call("a"), call("a"), result("a", "x"), result("a", "y")]
+    assert compiled(entries, cache={"a_2": "of another call"}).messages[0]["reasoning_content"] == " "
 
 
 def test_known_reasoning_wins_over_the_cache(compiled: Compile) -> None:
@@ -621,159 +559,6 @@ def test_an_orphan_result_keeps_its_images(compiled: Compile) -> None:
     assert_messages(history, [m_user([head, m_text("out"), m_image(PNG)])], orphan_result=1)
 
 
-# -- the shapes Codex sends (Codex CLI 0.169.0)
-
-
-def test_codex_parallel_batch(compiled: Compile) -> None:
-    ids = ("5", "6", "7")
-    history = compiled([Thinking("t"), *map(call, ids), *(result(i, f"out {i}") for i in ids)])
-    assert_messages(history, [m_assistant("", "t", *map(m_call, ids)), *(m_tool(i, f"out {i}") for i in ids)])
-
-
-def test_codex_aborted_output_between_the_calls_of_a_batch(compiled: Compile) -> None:
-    entries = [
-        Thinking("t"),
-        *(call("5"), call("6"), call("7", "apply_patch"), call("8"), result("8", "aborted"), call("9")),
-        *(result("5", "out 5"), result("6", "out 6"), result("7", "out 7"), result("9", "out 9")),
-    ]
-    assert_messages(
-        compiled(entries),
-        [
-            m_assistant(
-                "", "t", m_call("5"), m_call("6"), m_call("7", "apply_patch"), m_call("8"), m_call("9")
-            ),
-            m_tool("5", "out 5"),
-            m_tool("6", "out 6"),
-            m_tool("7", "out 7"),
-            m_tool("8", "aborted"),
-            m_tool("9", "out 9"),
-        ],
-        merged_call=1,
-        reordered_results=1,
-    )
-
-
-@pytest.mark.parametrize(
-    ("between", "moved", "repairs"),
-    [
-        (SystemText("hook says"), m_reminder("hook says"), {"late_system": 1}),
-        (
-            user("<subagent_notification>done</subagent_notification>"),
-            m_user("<subagent_notification>done</subagent_notification>"),
-            {},
-        ),
-        (user("<turn_aborted>"), m_user("<turn_aborted>"), {}),
-    ],
-    ids=["hook developer message", "subagent_notification", "turn_aborted"],
-)
-def test_codex_message_between_a_call_and_its_output(
-    compiled: Compile, between: Entry, moved: dict[str, Any], repairs: dict[str, int]
-) -> None:
-    history = compiled([user("u"), Thinking("t"), call("a"), between, result("a", "x")])
-    assert_messages(
-        history,
-        [m_user("u"), m_assistant("", "t", m_call("a")), m_tool("a", "x"), moved],
-        moved_message=1,
-        **repairs,
-    )
-
-
-def test_codex_hook_messages_between_the_calls_of_a_batch(compiled: Compile) -> None:
-    entries = [
-        Thinking("t"),
-        *(call("a"), SystemText("hook a"), call("b"), SystemText("hook b")),
-        *(result("a", "x"), result("b", "y")),
-    ]
-    assert_messages(
-        compiled(entries),
-        [
-            m_assistant("", "t", m_call("a"), m_call("b")),
-            m_tool("a", "x"),
-            m_tool("b", "y"),
-            m_reminder("hook a"),
-            m_reminder("hook b"),
-        ],
-        late_system=2,
-        moved_message=2,
-        merged_call=1,
-    )
-
-
-def test_codex_desktop_image_resize_notices(compiled: Compile) -> None:
-    notice = "<image_resize_notice>"
-    entries = [
-        *(Thinking("t"), call("a", "view_image"), call("b", "view_image")),
-        *(result("a", ImagePart(PNG)), SystemText(notice), result("b", ImagePart(PNG)), SystemText(notice)),
-    ]
-    roles = [m["role"] for m in compiled(entries).messages]
-    assert roles == ["assistant", "tool", "tool", "user", "user", "user"]
-
-
-def test_codex_duplicate_call_ids(compiled: Compile) -> None:
-    entries = [
-        *(Thinking("t"), call("a", "one"), call("a", "two"), call("a_2", "three"), call("a", "four")),
-        *(result("a", "1"), result("a", "2"), result("a_2", "3"), result("a", "4")),
-    ]
-    assert_messages(
-        compiled(entries),
-        [
-            m_assistant(
-                "",
-                "t",
-                m_call("a", "one"),
-                m_call("a_2", "two"),
-                m_call("a_2_2", "three"),
-                m_call("a_3", "four"),
-            ),
-            m_tool("a", "1"),
-            m_tool("a_2", "2"),
-            m_tool("a_2_2", "3"),
-            m_tool("a_3", "4"),
-        ],
-        duplicate_call_id=3,
-    )
-
-
-def test_codex_repeated_assistant_messages_after_a_cut_stream(compiled: Compile) -> None:
-    entries = [user("u"), Thinking("1"), AssistantText("Let me"), Thinking("2"), AssistantText("Let me see")]
-    assert_messages(
-        compiled(entries), [m_user("u"), m_assistant("Let me", "1"), m_assistant("Let me see", "2")]
-    )
-
-
-def test_codex_request_that_ends_with_a_call_and_its_output(compiled: Compile) -> None:
-    history = compiled([user("u"), Thinking("t"), AssistantText("a"), call("c"), result("c", "x")])
-    assert_messages(history, [m_user("u"), m_assistant("a", "t", m_call("c")), m_tool("c", "x")])
-
-
-def test_codex_dangling_reasoning_after_an_interrupt(compiled: Compile) -> None:
-    history = compiled([user("u"), Thinking("cut"), user("<turn_aborted>"), user("go on")])
-    assert_messages(history, [m_user("u"), m_user("<turn_aborted>"), m_user("go on")], dangling_reasoning=1)
-
-
-def test_codex_orphans_of_desktop_and_older_versions(compiled: Compile) -> None:
-    history = compiled([user("u"), result("gone", "old"), Thinking("t"), call("cut"), user("<turn_aborted>")])
-    assert_messages(
-        history,
-        [
-            m_user("u"),
-            m_user("[Output of tool call gone, which is not part of this conversation:]\n\nold"),
-            m_assistant("", "t", m_call("cut")),
-            m_tool("cut", INTERRUPTED),
-            m_user("<turn_aborted>"),
-        ],
-        orphan_result=1,
-        missing_result=1,
-    )
-
-
-def test_codex_compaction_request_names_the_tools_of_its_history(compiled: Compile) -> None:
-    history = compiled(
-        [user("u"), Thinking("t"), call("a", "exec_command"), result("a", "x"), user("Summarise.")]
-    )
-    assert history.tool_names == ("exec_command",)
-
-
 # -- every repair is known, and time is linear
 
 
@@ -797,17 +582,7 @@ N = 40_000
         [call(str(i)) for i in range(N // 2)] + [result(str(i)) for i in reversed(range(N // 2))],
         [Thinking("t")] * N,
     ],
-    ids=[
-        "turns",
-        "unanswered",
-        "one id",
-        "one call",
-        "by name",
-        "between",
-        "deferred",
-        "reversed",
-        "reasoning",
-    ],
+    ids="turns unanswered one-id one-call by-name between deferred reversed reasoning".split(),
 )
 def test_time_is_linear(entries: list[Entry]) -> None:
     # Anything quadratic takes minutes here; linear takes a fraction of a second.
