@@ -1,12 +1,12 @@
 """gunicorn's configuration: gevent workers that hold thousands of slow streams each.
 
-Its first act is gevent's monkey patch: ssl and everything built on it must not be imported before. Then the
-settings are read, so that a mistake ends the server before a port is open. Refuses to know the application
-beyond its name. Settings and hooks: gunicorn 25 to 27, "Settings".
+Its first act is gevent's monkey patch: ssl and everything built on it must not be imported before. Settings
+and sealing key are read before a port is open, so that a mistake ends the server there. Refuses to know the
+application beyond its name. Settings and hooks: gunicorn 25 to 27, "Settings".
 """
 # ruff: noqa: E402
 
-from gevent import monkey  # type: ignore[import-untyped]
+from gevent import monkey
 
 monkey.patch_all()
 
@@ -18,21 +18,22 @@ import signal
 import sys
 import tempfile
 import textwrap
-from typing import Any
+from typing import Any, NoReturn
 
 from deepseek_proxy.ops import metrics
-from deepseek_proxy.settings import Settings, SettingsError, load
+from deepseek_proxy.sealing import load_or_create_keys
+from deepseek_proxy.settings import SettingsError, load
 
 
-def _load() -> Settings:
-    try:
-        return load()
-    except SettingsError as error:
-        sys.stderr.write(f"Error: these settings cannot be used:\n{textwrap.indent(str(error), '  ')}\n")
-        sys.exit(2)
+def _refuse(error: SettingsError) -> NoReturn:
+    sys.stderr.write(f"Error: these settings cannot be used:\n{textwrap.indent(str(error), '  ')}\n")
+    sys.exit(2)
 
 
-_settings = _load()
+try:
+    _settings = load()
+except SettingsError as _error:
+    _refuse(_error)
 
 wsgi_app = "deepseek_proxy.app:create_app()"
 proc_name = "deepseek-proxy"
@@ -67,7 +68,11 @@ loglevel = _settings.log_level
 
 
 def on_starting(server: Any) -> None:
-    """Prepares what workers inherit: the limit of open files, and a folder in which metrics are added up."""
+    """Prepares what workers share: sealing key, limit of open files, a folder in which metrics add up."""
+    try:
+        load_or_create_keys(_settings)
+    except SettingsError as error:
+        _refuse(error)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * worker_connections  # two for each stream, and room
     lifted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)

@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 from deepseek_proxy import settings as settings_module
 from deepseek_proxy.cli.options import config_option, url_of
 from deepseek_proxy.cli.serve import free_port
+from deepseek_proxy.sealing import KEY_FILE, load_or_create_keys
 from deepseek_proxy.settings import ENV_PREFIX, Settings, SettingsError
 from deepseek_proxy.version import __version__
 
@@ -74,7 +75,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     yield _key(settings)
     yield from _upstream(settings)
     yield _port(settings)
-    yield _folder("state", settings.state_dir, "state_dir")
+    yield _sealing(settings)
     if settings.log_dir is not None:
         yield _folder("logs", settings.log_dir, "log_dir")
 
@@ -208,6 +209,17 @@ def _running_version(url: str) -> str | None:
     except (OSError, http.client.HTTPException, ValueError):
         return None
     return str(body["version"]) if isinstance(body, dict) and body.get("name") == "deepseek-proxy" else None
+
+
+def _sealing(settings: Settings) -> Finding:
+    if not settings.seal_keys and not (settings.state_dir / KEY_FILE).exists():
+        return _folder("state", settings.state_dir, "state_dir")  # where the key will be made
+    try:
+        count = len(load_or_create_keys(settings))
+    except SettingsError as error:
+        return Finding("fail", "sealing", str(error))
+    source = "seal_keys" if settings.seal_keys else settings.state_dir
+    return Finding("ok", "sealing", f"{count} key{'s'[: count != 1]} from {source}")
 
 
 def _folder(subject: str, folder: Path, setting: str) -> Finding:
