@@ -58,7 +58,7 @@ class InvalidRequest(ProxyError):
 
     fault = Fault.CLIENT
     status = 400
-    code = None
+    code: str | None = None
 
 
 class ContextOverflow(InvalidRequest):

@@ -509,3 +509,22 @@ def _image_part(image: ImagePart) -> dict[str, Any]:
     if image.detail in IMAGE_DETAILS:
         url["detail"] = image.detail
     return {"type": "image_url", "image_url": url}
+
+
+# -- the one repair that needs DeepSeek's word ------------------------------------------------------
+
+MISSING_REASONING_ERROR: Final = "in the thinking mode must be passed back"
+
+
+def with_placeholders(messages: Sequence[Message]) -> list[Message] | None:
+    """`messages` with `NO_REASONING` for every empty or missing reasoning; None where there is none.
+
+    For one more attempt after `MISSING_REASONING_ERROR`: some deployments refuse the empty string.
+    """
+    mended = [
+        Message(**{**message, "reasoning_content": NO_REASONING})
+        if message["role"] == "assistant" and not message.get("reasoning_content")
+        else message
+        for message in messages
+    ]
+    return mended if mended != list(messages) else None

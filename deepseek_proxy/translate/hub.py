@@ -45,7 +45,9 @@ class Literal(NamedTuple):
 
 
 class ToolCallDelta(NamedTuple):
-    index: int
+    """A piece of the call at `position` (DeepSeek's `index`); id and name come with the first piece."""
+
+    position: int
     id: str | None
     name: str | None
     arguments: str
@@ -73,6 +75,8 @@ class Chunk:
     usage: Usage | None = None
     logprobs: Sequence[Mapping[str, Any]] = field(default=())
     """Entries `{token, logprob, bytes, top_logprobs}` of the content in this chunk."""
+    announces_thinking: bool = False
+    """Whether a thinking turn begins: DeepSeek's first chunk then has an empty `reasoning_content`."""
 
 
 Delta = Chunk | Literal
@@ -154,6 +158,7 @@ def parse_chunk(body: Mapping[str, Any]) -> Chunk:
             finish_reason=choice.get("finish_reason") or None,
             usage=usage,
             logprobs=logprobs.get("content") or (),
+            announces_thinking=delta.get("reasoning_content") == "",
         )
     except (AttributeError, KeyError, TypeError, IndexError):
         raise UpstreamError("The upstream sent a chunk of an unknown shape.") from None
@@ -208,7 +213,7 @@ def _tool_call(call: Mapping[str, Any], position: int) -> ToolCallDelta:
     function = call.get("function") or {}
     index = call.get("index")
     return ToolCallDelta(
-        index=position if index is None else int(index),
+        position=position if index is None else int(index),
         id=call.get("id") or None,
         name=function.get("name") or None,
         arguments=_text(function.get("arguments")),

@@ -1,0 +1,1 @@
+"""The OpenAI Responses dialect: `request` and `items` inwards, `response`, `stream` and `errors` outwards."""

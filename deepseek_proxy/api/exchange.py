@@ -1,0 +1,80 @@
+"""One request from its arrival to its last byte: its id, and what the log and the metrics say of it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from flask import Request, g
+
+from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.ops import logs
+from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.ops.record import RequestRecord
+from deepseek_proxy.pipeline import Tally
+from deepseek_proxy.translate.hub import Usage
+
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class Exchange:
+    """Collects what becomes known of a request. `finish()` reports it, once."""
+
+    def __init__(self, request: Request) -> None:
+        sent = request.headers.get(REQUEST_ID_HEADER, "")
+        self.id = sent if _USABLE_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}"
+        self.method = request.method
+        self.path = request.path
+        self.started = time.monotonic()
+        self.dialect: str | None = None  # set by the routes that are worth a line
+        self.model: str | None = None
+        self.upstream_model: str | None = None
+        self.stream = False
+        self.tally = Tally()
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.attempts = 0
+        self.error: ProxyError | None = None
+        self.repairs: Mapping[str, int] = {}
+        self.unknown_fields: tuple[str, ...] = ()
+        self._finished = False
+
+    def finish(self, status: int, metrics: Metrics) -> None:
+        if self._finished or self.dialect is None:
+            return
+        self._finished = True
+        first, usage = self.tally.first_output, self.usage
+        record = RequestRecord(
+            request_id=self.id,
+            dialect=self.dialect,
+            method=self.method,
+            path=self.path,
+            status=status,
+            duration_seconds=time.monotonic() - self.started,
+            model=self.model,
+            upstream_model=self.upstream_model,
+            stream=self.stream,
+            first_token_seconds=first - self.started if first is not None else None,
+            input_tokens=usage.prompt_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else None,
+            output_tokens=usage.completion_tokens if usage else None,
+            reasoning_tokens=usage.reasoning_tokens if usage else None,
+            finish=self.finish_reason,
+            heartbeats=self.tally.heartbeats,
+            client_gone=self.tally.client_gone,
+            attempts=self.attempts,
+            error_code=(self.error.code or "invalid_request") if self.error else None,
+            repairs=self.repairs,
+            unknown_fields=self.unknown_fields,
+        )
+        logs.log_request(record)
+        metrics.observe_request(record)
+
+
+def current_exchange() -> Exchange:
+    exchange: Exchange = g.exchange
+    return exchange

@@ -1,0 +1,62 @@
+"""What the requests of one process share, made once by `app.create_app`."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from flask import current_app
+
+from deepseek_proxy import models
+from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.pipeline import Pace
+from deepseek_proxy.sealing import Sealer
+from deepseek_proxy.settings import Settings
+from deepseek_proxy.store.reasoning import ReasoningCache
+from deepseek_proxy.upstream.client import Client
+
+EXTENSION = "deepseek_proxy"
+OWN_TENANT = "gateway"
+"""Everybody who uses the gateway's own key: the gateway cannot tell them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request: the DeepSeek key to use, and the name under which things are kept apart."""
+
+    key: str
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    settings: Settings
+    client: Client
+    sealer: Sealer
+    metrics: Metrics
+    reasoning: ReasoningCache
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.settings.heartbeat_seconds, self.settings.progress_seconds)
+
+    def resolve(self, name: str) -> models.Resolved | None:
+        """The model behind a client's name; None where the operator wants unknown names refused."""
+        settings = self.settings
+        default = settings.default_model if settings.unknown_models == "map" else None
+        return models.resolve(name, settings.model_aliases, default)
+
+
+def current_gateway() -> Gateway:
+    gateway: Gateway = current_app.extensions[EXTENSION]
+    return gateway
+
+
+def tenant_of(key: str) -> str:
+    """A name for the holder of `key` from which the key cannot be found."""
+    return hashlib.sha256(b"deepseek-proxy tenant\0" + key.encode()).hexdigest()[:32]
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(12)}"

@@ -1,0 +1,49 @@
+"""`GET /v1/models` and `/v1/models/{id}`."""
+
+from __future__ import annotations
+
+import hashlib
+
+from flask import Blueprint, Response, request
+
+from deepseek_proxy import models
+from deepseek_proxy.api.exchange import current_exchange
+from deepseek_proxy.api.gateway import Gateway, current_gateway
+from deepseek_proxy.errors import ModelNotFound
+from deepseek_proxy.translate import jsontext
+from deepseek_proxy.translate.responses import catalogue
+
+blueprint = Blueprint("models", __name__)
+
+
+@blueprint.get("/v1/models")
+@blueprint.get("/models")
+def list_models() -> Response:
+    """Lists the models; Codex adds `?client_version=`, and asks again when the ETag has changed."""
+    current_exchange().dialect = "models"
+    gateway = current_gateway()
+    aliases = [
+        (name, found.model)
+        for name in gateway.settings.model_aliases
+        if (found := _known(gateway, name)) is not None
+    ]
+    body = jsontext.dumps(catalogue.model_list(models.MODELS.values(), aliases))
+    response = Response(body, mimetype="application/json")
+    response.set_etag(hashlib.sha256(body).hexdigest()[:32])
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.get("/v1/models/<path:name>")
+@blueprint.get("/models/<path:name>")
+def retrieve_model(name: str) -> Response:
+    """One model, by any name that is known; names that are only mapped to the default are not."""
+    current_exchange().dialect = "models"
+    found = _known(current_gateway(), name)
+    if found is None:
+        raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
+    return Response(jsontext.dumps(catalogue.openai_model(found.model, name)), mimetype="application/json")
+
+
+def _known(gateway: Gateway, name: str) -> models.Resolved | None:
+    return models.resolve(name, gateway.settings.model_aliases, default=None)

@@ -1,0 +1,49 @@
+"""The operator's routes: health, readiness, version, metrics."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from flask import Blueprint, Response, jsonify, request
+
+from deepseek_proxy.api.gateway import current_gateway
+from deepseek_proxy.errors import PermissionDenied
+from deepseek_proxy.version import __version__
+
+blueprint = Blueprint("ops", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Whether the process answers at all."""
+    return jsonify(status="ok")
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Whether new work is welcome."""
+    return jsonify(status="ready")
+
+
+@blueprint.get("/version")
+def version() -> Response:
+    return jsonify(name="deepseek-proxy", version=__version__)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus' exposition, for callers on the same machine only."""
+    if not _is_local():
+        raise PermissionDenied("Metrics are served to this machine only.")
+    body, content_type = current_gateway().metrics.render()
+    return Response(body, content_type=content_type)
+
+
+def _is_local() -> bool:
+    # A reverse proxy on this machine forwards strangers: whoever comes through one is not local.
+    if request.headers.get("X-Forwarded-For") or request.headers.get("Forwarded"):
+        return False
+    try:
+        return ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,102 @@
+"""Answers on their way to a client: streams, and the wait for whole answers, with an eye on the client."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from flask import Request, Response
+
+from deepseek_proxy import pipeline
+from deepseek_proxy.api.exchange import Exchange
+from deepseek_proxy.errors import InternalError
+from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.pipeline import Pace, Turn
+from deepseek_proxy.upstream.call import Call
+
+logger = logging.getLogger(__name__)
+
+# The server's own socket of this request, as gunicorn and werkzeug's server name it. Elsewhere there is
+# none, and a client's leaving shows when something is written to it.
+_SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
+
+_STREAM_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # nginx: pass every event on as it comes
+}
+
+
+class ClientGone(Exception):
+    """Nobody is there to answer."""
+
+
+def watch(request: Request) -> Callable[[], bool]:
+    """A question to ask now and then: has the client closed its connection?"""
+    sock = next((request.environ[key] for key in _SOCKETS if key in request.environ), None)
+    return (lambda: _is_closed(sock)) if sock is not None else (lambda: False)
+
+
+def _is_closed(sock: Any) -> bool:
+    timeout = sock.gettimeout()
+    try:
+        sock.settimeout(0)
+        return not sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, ValueError):  # nothing to read; TLS sockets cannot peek
+        return False
+    except OSError:
+        return True
+    finally:
+        try:
+            sock.settimeout(timeout)
+        except OSError:
+            pass
+
+
+def wait_for_answer(call: Call, seconds: float | None, client_gone: Callable[[], bool]) -> bool:
+    """Whether the upstream began to answer within `seconds`. Raises `ProxyError` or `ClientGone`."""
+    until = time.monotonic() + seconds if seconds is not None else None
+    while not call.wait():
+        if client_gone():
+            raise ClientGone
+        if until is not None and time.monotonic() >= until:
+            return False
+    return True
+
+
+def respond(
+    exchange: Exchange, call: Call, turn: Turn, pace: Pace, metrics: Metrics, client_gone: Callable[[], bool]
+) -> Response:
+    """A streamed response, once the upstream has begun to answer or has kept silent for a heartbeat.
+
+    Until then a failure is raised, and becomes a real HTTP status. The call is closed with the response.
+    """
+    try:
+        wait_for_answer(call, pace.heartbeat, client_gone)
+    except BaseException:
+        call.close()
+        raise
+    frames = pipeline.stream(call, turn, pace, exchange.tally, client_gone)
+    response = Response(
+        _guarded(frames, turn, exchange, metrics),
+        mimetype="text/event-stream",
+        headers=_STREAM_HEADERS,
+        direct_passthrough=True,
+    )
+    response.call_on_close(call.close)
+    return response
+
+
+def _guarded(frames: Iterator[bytes], turn: Turn, exchange: Exchange, metrics: Metrics) -> Iterator[bytes]:
+    """`frames`, ended properly also if we fail: a client must never see a stream that just stops."""
+    with metrics.open_stream():
+        try:
+            yield from frames
+        except Exception:
+            logger.exception("stream failed", extra={"request_id": exchange.id})
+            yield turn.fail(InternalError(f"The gateway failed; its log has the reason under {exchange.id}."))
+        except GeneratorExit:
+            exchange.tally.client_gone = True
+            raise

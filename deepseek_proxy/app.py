@@ -1,0 +1,56 @@
+"""The application: the only place where the parts are put together."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry
+
+from deepseek_proxy.api import errors, models, ops, responses
+from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
+from deepseek_proxy.api.gateway import EXTENSION, Gateway
+from deepseek_proxy.ops import logs
+from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.sealing import Sealer, load_or_create_keys
+from deepseek_proxy.settings import Settings, load
+from deepseek_proxy.store.reasoning import ReasoningCache
+from deepseek_proxy.upstream.client import Client
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application. Without `settings` they come from the environment and the configuration file.
+
+    Raises `SettingsError` when they are wrong.
+    """
+    if settings is None:
+        settings = load()
+    logs.configure(settings)
+    metrics = Metrics(CollectorRegistry())
+    app = Flask("deepseek_proxy", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.extensions[EXTENSION] = Gateway(
+        settings=settings,
+        client=Client(settings, metrics.upstream_failed),
+        sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
+        metrics=metrics,
+        reasoning=ReasoningCache(settings.reasoning_cache_bytes),
+    )
+    for module in (responses, models, ops):
+        app.register_blueprint(module.blueprint)
+    errors.register(app)
+    _attend(app, metrics)
+    return app
+
+
+def _attend(app: Flask, metrics: Metrics) -> None:
+    """Gives every request an id, and reports it when its last byte is out."""
+
+    @app.before_request
+    def begin() -> None:
+        g.exchange = Exchange(request)
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        exchange: Exchange = g.exchange
+        response.headers[REQUEST_ID_HEADER] = exchange.id
+        response.call_on_close(lambda: exchange.finish(response.status_code, metrics))
+        return response

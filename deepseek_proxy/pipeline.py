@@ -1,0 +1,160 @@
+"""Joins an upstream call to a dialect's stream machine: bytes that arrived -> bytes to send.
+
+Adds what neither side knows: comments while there is silence, progress events, deadlines, and the one
+terminal event however the upstream ends. Refuses to know any dialect, Flask and sockets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from deepseek_proxy.translate import hub, sse
+from deepseek_proxy.translate.markup import Healer
+from deepseek_proxy.upstream.call import Clocks
+
+
+class Machine(Protocol):
+    """A dialect's stream machine (DESIGN, "the stream machine")."""
+
+    finish_reason: str | None
+    error: ProxyError | None
+
+    def start(self) -> bytes: ...
+    def feed(self, delta: hub.Delta) -> bytes: ...
+    def heartbeat(self) -> bytes: ...
+    def finish(self) -> bytes: ...
+    def fail(self, error: ProxyError) -> bytes: ...
+
+
+class Source(Protocol):
+    """Where bytes come from (`upstream.call.Call`)."""
+
+    clocks: Clocks
+
+    def read(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long, in seconds, a client may hear nothing (then: a comment) and nothing but comments."""
+
+    heartbeat: float
+    progress: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one stream did, for the log. Times are of the monotonic clock."""
+
+    first_output: float | None = None
+    heartbeats: int = 0
+    client_gone: bool = False
+
+
+class Turn:
+    """One answer on its way: upstream bytes through decoder, parser and healer into the machine."""
+
+    def __init__(self, machine: Machine, healer: Healer, max_event_bytes: int) -> None:
+        self.machine = machine
+        self._healer = healer
+        self._decoder = sse.Decoder(max_event_bytes)
+        self._parser = hub.ChunkParser()
+        self.ended = False
+
+    def feed(self, received: bytes) -> bytes:
+        """The frames for everything in `received`, the terminal ones included if it holds the end."""
+        frames: list[bytes] = []
+        feed, parse, heal = self.machine.feed, self._parser.parse, self._healer.feed
+        try:
+            for payload in self._decoder.feed(received):
+                if payload == hub.DONE:
+                    self.ended = True
+                    frames += map(feed, self._healer.finish())
+                    frames.append(self.machine.finish())
+                    break
+                for delta in heal(parse(payload)):
+                    frames.append(feed(delta))
+        except ProxyError as error:
+            frames.append(self.fail(error))
+        return b"".join(frames)
+
+    def eof(self) -> bytes:
+        """The upstream's answer ended without saying so."""
+        return self.fail(UpstreamTruncated("The upstream's answer was cut off before its end."))
+
+    def fail(self, error: ProxyError) -> bytes:
+        self.ended = True
+        return self.machine.fail(error)
+
+
+def stream(
+    source: Source, turn: Turn, pace: Pace, tally: Tally, client_gone: Callable[[], bool]
+) -> Iterator[bytes]:
+    """The bytes for the client, from the first event to the terminal one.
+
+    `client_gone()` is asked while the upstream is silent; if it has left, the iterator just ends.
+    """
+    machine, clocks = turn.machine, source.clocks
+    yield machine.start()
+    last_data = last_event = last_sent = time.monotonic()
+    while not turn.ended:
+        try:
+            received = source.read()
+        except ProxyError as error:
+            yield turn.fail(error)
+            return
+        frames = turn.eof() if received == b"" else turn.feed(received) if received else b""
+        now = time.monotonic()
+        if frames:
+            if tally.first_output is None:
+                tally.first_output = now
+            last_data = last_event = last_sent = now
+            yield frames
+            continue
+        # Nothing to pass on: silence, a comment, or the framing of a chunk.
+        if client_gone():
+            tally.client_gone = True
+            return
+        limit = clocks.data_idle if machine.finish_reason is None else clocks.after_finish
+        if now - last_data > limit:
+            yield turn.fail(_data_timeout(machine, limit))
+        elif now - last_event >= pace.progress and (frames := machine.heartbeat()):
+            tally.heartbeats += 1
+            last_event = last_sent = now
+            yield frames
+        elif now - last_sent >= pace.heartbeat:
+            tally.heartbeats += 1
+            last_sent = now
+            yield sse.HEARTBEAT_FRAME
+
+
+def complete(body: bytes, machine: Machine, healer: Healer) -> None:
+    """Feeds a whole `chat.completion` to a machine, whose `response` is the answer then.
+
+    Raises `ProxyError` where a stream would end with a failure.
+    """
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise UpstreamError("The upstream's answer is not JSON.") from None
+    if not isinstance(answer, dict):
+        raise UpstreamError("The upstream's answer is not a completion.")
+    for delta in (*healer.feed(hub.parse_completion(answer)), *healer.finish()):
+        machine.feed(delta)
+    machine.finish()
+    if machine.error is not None:
+        raise machine.error
+
+
+def _data_timeout(machine: Machine, limit: float) -> UpstreamTimeout:
+    if machine.finish_reason is None:
+        return UpstreamTimeout(f"The upstream sent nothing but comments for {limit:g} seconds.")
+    return UpstreamTimeout(
+        f"The upstream did not end its stream within {limit:g} seconds of its finish reason."
+    )

@@ -1,0 +1,318 @@
+"""The `input` of a Responses request -> entries of a conversation.
+
+A history item is never refused: one unreadable item would make the client's whole thread unusable.
+Unknown types and parts are left out and counted. Refuses to know what DeepSeek accepts
+(`translate.history` does).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate import fields, jsontext
+from deepseek_proxy.translate.history import (
+    AssistantText,
+    Entry,
+    ImagePart,
+    Part,
+    SystemText,
+    TextPart,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
+from deepseek_proxy.translate.responses import tools
+from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolTable
+
+_TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
+
+
+class InputReader:
+    """Reads the items of one request. `unseal` opens `encrypted_content` of ours, or returns None.
+
+    Tools that come inside items (`additional_tools`, `tool_search_output`) are declared in `table`;
+    what had to be left out is counted in `notes`.
+    """
+
+    def __init__(self, table: ToolTable, unseal: Callable[[str], str | None], notes: Counter[str]) -> None:
+        self._table = table
+        self._unseal = unseal
+        self._notes = notes
+
+    def read(self, value: object) -> list[Entry]:
+        """The entries of `input`, a string or a list of items."""
+        if value is None:
+            return []
+        if isinstance(value, str):
+            return [UserMessage((TextPart(value),))]
+        if not isinstance(value, list):
+            raise fields.invalid_type("input", "a string or an array of items", value)
+        entries: list[Entry] = []
+        for index, item in enumerate(value):
+            path = f"input[{index}]"
+            if not isinstance(item, dict):
+                raise fields.invalid_type(path, "an object", item)
+            entries.extend(self._item(item, path))
+        return entries
+
+    def _item(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        kind = item.get("type")
+        if kind is None:
+            if "role" in item:
+                kind = "message"
+            elif "id" in item:
+                kind = "item_reference"
+            else:
+                raise fields.missing(f"{path}.type")
+        reader = _READERS.get(kind) if isinstance(kind, str) else None
+        if reader is None:
+            self._notes["item_left_out"] += 1
+            return ()
+        return reader(self, item, path)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def message(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        role = fields.required_string(item, "role", path)
+        content = item.get("content")
+        if role == "assistant":
+            return (AssistantText(self._text(content, f"{path}.content")),)
+        if role == "user":
+            return (UserMessage(self._parts(content, f"{path}.content")),)
+        return (SystemText(self._text(content, f"{path}.content")),)
+
+    def agent_message(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """A message between Codex's agents; its text may stand in a part called `encrypted_content`."""
+        sender = item.get("author")
+        text = self._text(item.get("content"), f"{path}.content")
+        return (UserMessage((TextPart(f"Message from {sender}:\n{text}" if sender else text),)),)
+
+    def _parts(self, content: object, path: str) -> tuple[Part, ...]:
+        if content is None:
+            return ()
+        if isinstance(content, str):
+            return (TextPart(content),)
+        if not isinstance(content, list):
+            raise fields.invalid_type(path, "a string or an array of content parts", content)
+        parts: list[Part] = []
+        for index, part in enumerate(content):
+            where = f"{path}[{index}]"
+            if isinstance(part, str):
+                parts.append(TextPart(part))
+            elif not isinstance(part, dict):
+                raise fields.invalid_type(where, "an object", part)
+            elif (read := self._part(part, where)) is not None:
+                parts.append(read)
+        return tuple(parts)
+
+    def _part(self, part: Mapping[str, Any], path: str) -> Part | None:
+        kind = part.get("type")
+        if kind in _TEXT_PARTS:
+            return TextPart(fields.required_string(part, "text", path))
+        if kind == "refusal":
+            return TextPart(fields.string(part, "refusal", path) or "")
+        if kind == "encrypted_content":
+            return TextPart(fields.string(part, "encrypted_content", path) or "")
+        if kind in ("input_image", "image_url"):
+            return _image(part, path)
+        if kind == "input_file":
+            return _file(part, path)
+        if kind == "input_audio":
+            raise InvalidRequest(
+                "Audio input is not supported by DeepSeek's models.", param=path, code="unsupported_value"
+            )
+        self._notes["part_left_out"] += 1
+        return None
+
+    def _text(self, content: object, path: str) -> str:
+        return "".join(part.text for part in self._parts(content, path) if isinstance(part, TextPart))
+
+    # -- reasoning --------------------------------------------------------------------------------
+
+    def reasoning(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """The thinking from our own seal, else from plain `reasoning_text`, else from the summary."""
+        sealed = item.get("encrypted_content")
+        if isinstance(sealed, str) and sealed and (opened := self._unseal(sealed)) is not None:
+            return (Thinking(opened),)
+        for key in ("content", "summary"):
+            value = item.get(key)
+            text = self._text(value, f"{path}.{key}") if isinstance(value, list) else ""
+            if text:
+                return (Thinking(text),)
+        return ()
+
+    # -- calls and their results ------------------------------------------------------------------
+
+    def function_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        name = fields.required_string(item, "name", path)
+        tool = Tool(ToolKind.FUNCTION, name, fields.string(item, "namespace", path))
+        return (self._call(item, tool, item.get("arguments")),)
+
+    def custom_tool_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        name = fields.required_string(item, "name", path)
+        tool = Tool(ToolKind.CUSTOM, name, fields.string(item, "namespace", path))
+        return (self._call(item, tool, {FREEFORM_INPUT: fields.string(item, "input", path) or ""}),)
+
+    def tool_search_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        return (self._call(item, tools.TOOL_SEARCH, item.get("arguments")),)
+
+    def local_shell_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        action = fields.mapping(item, "action", path)
+        return (self._call(item, tools.LOCAL_SHELL, {k: v for k, v in action.items() if k != "type"}),)
+
+    def shell_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        action = fields.mapping(item, "action", path)
+        return (self._call(item, tools.SHELL, {k: v for k, v in action.items() if v is not None}),)
+
+    def apply_patch_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        return (self._call(item, tools.APPLY_PATCH, dict(fields.mapping(item, "operation", path))),)
+
+    def mcp_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """A call that some server ran: the call and its result in one item."""
+        label = fields.string(item, "server_label", path)
+        tool = Tool(ToolKind.FUNCTION, fields.required_string(item, "name", path), label)
+        call = self._call(item, tool, item.get("arguments"))
+        output = item.get("output")
+        text = output if isinstance(output, str) else _json_text(item.get("error") or "")
+        return call, ToolResult(call.call_id, None, (TextPart(text),))
+
+    def _call(self, item: Mapping[str, Any], tool: Tool, arguments: object) -> ToolCall:
+        call_id = item.get("call_id") or item.get("id") or ""
+        text = arguments if isinstance(arguments, str) else _json_text({} if arguments is None else arguments)
+        return ToolCall(str(call_id), self._table.upstream_name(tool), text)
+
+    def call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        output = item.get("output")
+        if output is None or isinstance(output, (str, list)):
+            parts = self._parts(output, f"{path}.output")
+        else:
+            parts = (TextPart(_json_text(output)),)
+        return (self._result(item, parts),)
+
+    def shell_call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        return (self._result(item, (TextPart(_json_text(item.get("output") or [])),)),)
+
+    def apply_patch_call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        status = item.get("status") or "completed"
+        output = fields.string(item, "output", path)
+        return (self._result(item, (TextPart(f"{status}: {output}" if output else str(status)),)),)
+
+    def tool_search_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """The tools that a search found become callable; the model is told their names."""
+        found = fields.array(item, "tools", path)
+        tools.declare(found, self._table, self._notes, f"{path}.tools")
+        names = ", ".join(str(tool.get("name")) for tool in found if isinstance(tool, dict))
+        return (self._result(item, (TextPart(f"Tools found: {names or 'none'}"),)),)
+
+    def _result(self, item: Mapping[str, Any], parts: tuple[Part, ...]) -> ToolResult:
+        call_id = item.get("call_id")
+        name = item.get("name")
+        upstream_name = None
+        if isinstance(name, str):
+            namespace = item.get("namespace")
+            tool = Tool(ToolKind.FUNCTION, name, namespace if isinstance(namespace, str) else None)
+            upstream_name = self._table.upstream_name(tool)
+        return ToolResult(str(call_id) if call_id is not None else None, upstream_name, parts)
+
+    # -- the rest ---------------------------------------------------------------------------------
+
+    def additional_tools(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """Codex's "lite" models keep the whole tool list here."""
+        tools.declare(fields.array(item, "tools", path), self._table, self._notes, f"{path}.tools")
+        return ()
+
+    def item_reference(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        raise InvalidRequest(
+            f"Item with id '{item.get('id')}' not found. Items are not persisted by this gateway. "
+            "Remove this item from your input, or send the item itself.",
+            param="input",
+        )
+
+
+def _image(part: Mapping[str, Any], path: str) -> ImagePart:
+    source = part.get("image_url")
+    if isinstance(source, dict):  # Chat Completions' form
+        source = source.get("url")
+    if isinstance(source, str) and source.startswith(("data:", "http://", "https://")):
+        return ImagePart(source, fields.string(part, "detail", path))
+    if part.get("file_id") is not None:
+        raise InvalidRequest(
+            "Images by 'file_id' are not supported: send the image as a data URL in 'image_url'.",
+            param=f"{path}.file_id",
+            code="unsupported_value",
+        )
+    raise fields.invalid_value(f"{path}.image_url", "expected a data URL or an http(s) URL.")
+
+
+def _file(part: Mapping[str, Any], path: str) -> TextPart:
+    """A text file's content under its name. Anything but text is refused: DeepSeek would not see it."""
+    name = fields.string(part, "filename", path) or "file"
+    data = fields.string(part, "file_data", path)
+    if data is None:
+        key = "file_id" if part.get("file_id") is not None else "file_url"
+        raise InvalidRequest(
+            f"Files by '{key}' are not supported: send the file's text in 'file_data' as a data URL or base64.",
+            param=f"{path}.{key}",
+            code="unsupported_value",
+        )
+    try:
+        text = _file_bytes(data).decode("utf-8")
+        if "\0" in text:
+            raise ValueError
+    except ValueError:
+        raise InvalidRequest(
+            f"The file '{name}' is not UTF-8 text. Only text files are supported.",
+            param=f"{path}.file_data",
+            code="unsupported_file",
+        ) from None
+    return TextPart(f"{name}:\n{text}\n")
+
+
+def _file_bytes(data: str) -> bytes:
+    """The bytes of a data URL, or of bare base64. Raises ValueError."""
+    if data.startswith("data:"):
+        header, comma, payload = data.partition(",")
+        if not comma:
+            raise ValueError
+        if not header.endswith(";base64"):
+            return unquote_to_bytes(payload)
+        data = payload
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        raise ValueError from None
+
+
+def _json_text(value: object) -> str:
+    return value if isinstance(value, str) else jsontext.dumps(value).decode()
+
+
+_Reader = Callable[[InputReader, Mapping[str, Any], str], Sequence[Entry]]
+
+_READERS: Final[Mapping[str, _Reader]] = {
+    "message": InputReader.message,
+    "agent_message": InputReader.agent_message,
+    "reasoning": InputReader.reasoning,
+    "function_call": InputReader.function_call,
+    "function_call_output": InputReader.call_output,
+    "custom_tool_call": InputReader.custom_tool_call,
+    "custom_tool_call_output": InputReader.call_output,
+    "tool_search_call": InputReader.tool_search_call,
+    "tool_search_output": InputReader.tool_search_output,
+    "local_shell_call": InputReader.local_shell_call,
+    "local_shell_call_output": InputReader.call_output,
+    "shell_call": InputReader.shell_call,
+    "shell_call_output": InputReader.shell_call_output,
+    "apply_patch_call": InputReader.apply_patch_call,
+    "apply_patch_call_output": InputReader.apply_patch_call_output,
+    "mcp_call": InputReader.mcp_call,
+    "additional_tools": InputReader.additional_tools,
+    "item_reference": InputReader.item_reference,
+}

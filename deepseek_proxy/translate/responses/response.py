@@ -1,0 +1,52 @@
+"""The Response object: every key of OpenAI's wire object, always, in one place.
+
+Source: recorded OpenAI bodies of August 2026 and the Open Responses schema of 2026-04-24, which wants
+numbers and booleans that are never null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What stays the same in every snapshot of one response: its identity and the request's echo."""
+
+    id: str
+    created_at: int
+    model: str
+    echo: Mapping[str, Any]
+    """The request's settings as OpenAI echoes them, defaults filled in (`request.echo`)."""
+
+    def snapshot(
+        self,
+        status: Status,
+        output: Sequence[Mapping[str, Any]],
+        *,
+        completed_at: int | None = None,
+        usage: Mapping[str, Any] | None = None,
+        error: Mapping[str, Any] | None = None,
+        incomplete_reason: str | None = None,
+    ) -> dict[str, Any]:
+        """The Response object as it is at one moment."""
+        running = status in ("queued", "in_progress")
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created_at,
+            "status": status,
+            "completed_at": completed_at,
+            "error": error,
+            "incomplete_details": {"reason": incomplete_reason} if incomplete_reason else None,
+            "model": self.model,
+            "output": list(output),
+            "usage": usage,
+            # OpenAI shows the tier that was asked for first, and the one that served in the end.
+            "service_tier": "auto" if running else "default",
+            **self.echo,
+        }

@@ -1,0 +1,292 @@
+"""The stream machine of the Responses dialect: chunks in, frames out.
+
+Rules (DESIGN "the stream machine"; the event grammar is that of OpenAI's recorded streams):
+
+1. Exactly one terminal event; after it every method returns nothing.
+2. `finish()` without a finish_reason is a failure, never a success.
+3. Items open in the order of their `output_index`, close before the terminal event with the identity
+   they were opened with, and the terminal event repeats them as they were closed.
+4. The same machine makes the whole answer of a request that does not stream: see `response`.
+
+Refuses to know where chunks come from, what time it is, and how bytes travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from typing import Literal as OneOf
+
+from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTruncated
+from deepseek_proxy.translate import ids, jsontext, sse
+from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Stage, ToolCallDelta, Usage
+from deepseek_proxy.translate.responses import errors
+from deepseek_proxy.translate.responses.calls import ITEM_OF_KIND, CallItem
+from deepseek_proxy.translate.responses.emitter import Emitter
+from deepseek_proxy.translate.responses.output import (
+    ItemStatus,
+    MessageItem,
+    ReasoningItem,
+    ReasoningOutput,
+)
+from deepseek_proxy.translate.responses.response import Envelope
+from deepseek_proxy.translate.tools import ToolTable
+from deepseek_proxy.translate.usage import responses_usage
+
+_INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_COMPLETED_REASONS: Final = frozenset({"stop", "tool_calls", "function_call"})
+
+Item = MessageItem | ReasoningItem | CallItem
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What one response's machine needs from outside.
+
+    `seal` makes `encrypted_content` of thinking; `remember(call_id, thinking)` keeps it for clients that
+    do not send it back; `now` is Unix time in seconds; for `padding` see `Emitter`.
+    """
+
+    tools: ToolTable
+    new_id: ids.NewId
+    seal: Callable[[str], str]
+    remember: Callable[[str, str], None]
+    now: Callable[[], int]
+    reasoning_output: ReasoningOutput = "summary"
+    parallel_tool_calls: bool = True
+    permitted: Callable[[str], bool] = lambda _name: True
+    """Whether a call of this upstream name may be shown: `tool_choice` is a hard constraint."""
+    padding: Callable[[int], str] | None = None
+
+
+class ResponseStream:
+    """One response, from `start()` to its one terminal event."""
+
+    def __init__(self, envelope: Envelope, options: StreamOptions) -> None:
+        self._envelope = envelope
+        self._options = options
+        self._emit = Emitter(options.padding)
+        self._items: list[Item] = []  # by output_index
+        self._final: dict[int, dict[str, Any]] = {}  # output_index -> the item as it was closed
+        self._message: MessageItem | None = None  # the open one
+        self._reasoning: ReasoningItem | None = None  # the open one
+        self._calls: dict[int, CallItem | None] = {}  # by upstream position; None: not shown
+        self._thinking: list[str] = []  # of the whole turn, for `remember`
+        self._thinking_announced = False  # upstream, and nothing of it seen yet
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.error: ProxyError | None = None
+        self.response: dict[str, Any] | None = None
+        """The final Response object, once the terminal event is out."""
+
+    @property
+    def text(self) -> str:
+        """The text of the closed messages: what SDKs call `output_text`."""
+        messages = (item for item in self._final.values() if item["type"] == "message")
+        parts = (part for message in messages for part in message["content"])
+        return "".join(part["text"] for part in parts if part["type"] == "output_text")
+
+    def start(self) -> bytes:
+        """`response.created` and `response.in_progress`."""
+        body = jsontext.dumps(self._envelope.snapshot("in_progress", []))
+        return self._emit.lifecycle("response.created", body) + self._emit.lifecycle(
+            "response.in_progress", body
+        )
+
+    def feed(self, delta: Delta) -> bytes:
+        """The frames for what one chunk adds. Raises `UpstreamError` for a chunk that cannot be."""
+        if self.response is not None or self.finish_reason is not None:
+            return self._feed_after_finish(delta)
+        if isinstance(delta, Literal):
+            return (
+                self._feed_content(delta.json)
+                if delta.stage is Stage.CONTENT
+                else self._feed_thinking(delta.json)
+            )
+        frames = b""
+        if delta.announces_thinking and not self._items:
+            self._thinking_announced = True
+        if delta.reasoning:
+            frames += self._feed_thinking(jsontext.dumps(delta.reasoning))
+        if delta.content:
+            frames += self._feed_content(jsontext.dumps(delta.content), delta.logprobs)
+        if delta.refusal:
+            frames += self._feed_refusal(jsontext.dumps(delta.refusal))
+        for call in delta.tool_calls:
+            frames += self._feed_call(call)
+        self.finish_reason = delta.finish_reason
+        self.usage = delta.usage or self.usage
+        return frames
+
+    def heartbeat(self) -> bytes:
+        """`response.in_progress` again, with the output so far: Codex takes no comment for a sign of life."""
+        if self.response is not None:
+            return b""
+        output = [
+            self._final.get(index) or item.current("in_progress")
+            for index, item in enumerate(self._items)
+            if item.announced
+        ]
+        body = jsontext.dumps(self._envelope.snapshot("in_progress", output))
+        return self._emit.lifecycle("response.in_progress", body)
+
+    def finish(self) -> bytes:
+        """The upstream said it is done: closes what is open and ends the stream."""
+        if self.response is not None:
+            return b""
+        reason = self.finish_reason
+        if reason is None:
+            return self.fail(UpstreamTruncated("The upstream ended its answer without a finish reason."))
+        if reason in _COMPLETED_REASONS:
+            frames = self._close_all("completed")
+            return frames + self._end("completed", completed_at=self._options.now())
+        if reason in _INCOMPLETE_REASONS:
+            frames = self._close_all("incomplete")
+            return frames + self._end("incomplete", incomplete_reason=_INCOMPLETE_REASONS[reason])
+        return self.fail(UpstreamError(f"The upstream interrupted its answer ({reason})."))
+
+    def fail(self, error: ProxyError) -> bytes:
+        """Ends the stream with `error`, then `response.failed`. Items that are open stay unfinished."""
+        if self.response is not None:
+            return b""
+        self.error = error
+        fields = errors.stream_fields(error)
+        # Two shapes of this event are in the field, flat (SDK types) and nested (the wire): send both.
+        frames = self._emit.event("error", {**fields, "error": fields})
+        return frames + self._end("failed", error={"code": fields["code"], "message": fields["message"]})
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def _feed_content(self, literal: bytes, logprobs: Sequence[Mapping[str, Any]] = ()) -> bytes:
+        if self._message is not None:
+            return self._message.text(literal, logprobs)
+        opened, message = self._begin_message()
+        return opened + message.text(literal, logprobs)
+
+    def _feed_refusal(self, literal: bytes) -> bytes:
+        if self._message is not None:
+            return self._message.refusal(literal)
+        opened, message = self._begin_message()
+        return opened + message.refusal(literal)
+
+    def _feed_thinking(self, literal: bytes) -> bytes:
+        if self._reasoning is not None:
+            return self._reasoning.text(literal)
+        frames = self._close_text("completed") + self._close_whole_calls()
+        opened, reasoning = self._begin_reasoning()
+        return frames + opened + reasoning.text(literal)
+
+    def _feed_after_finish(self, delta: Delta) -> bytes:
+        """Only usage may follow the finish reason; hosts that repeat it, or go on, are not believed."""
+        if isinstance(delta, Chunk) and delta.usage is not None and self.response is None:
+            self.usage = delta.usage
+        return b""
+
+    def _begin_message(self) -> tuple[bytes, MessageItem]:
+        frames = self._before_output() + self._close_whole_calls()
+        item = MessageItem(self._emit, len(self._items), self._options.new_id)
+        self._items.append(item)
+        self._message = item
+        return frames + item.open(), item
+
+    def _begin_reasoning(self) -> tuple[bytes, ReasoningItem]:
+        options = self._options
+        index = len(self._items)
+        item = ReasoningItem(self._emit, index, options.new_id, options.reasoning_output, options.seal)
+        self._items.append(item)
+        self._reasoning = item
+        self._thinking_announced = False
+        return item.open(), item
+
+    def _before_output(self) -> bytes:
+        """Closes the thinking. Thinking that was announced and stayed empty gets an item too: the model
+        wants to be told on the next turn that it was empty, which is not the same as unknown."""
+        frames = b""
+        if self._thinking_announced:
+            frames, _ = self._begin_reasoning()
+        return frames + self._close_text("completed")
+
+    # -- calls ------------------------------------------------------------------------------------
+
+    def _feed_call(self, delta: ToolCallDelta) -> bytes:
+        if delta.position not in self._calls:
+            return self._begin_call(delta)
+        call = self._calls[delta.position]
+        if call is None:
+            return b""
+        if call.index in self._final:
+            if delta.arguments.strip():
+                raise UpstreamError("The upstream went on with a tool call after its end.")
+            return b""
+        return call.arguments(delta.arguments)
+
+    def _begin_call(self, delta: ToolCallDelta) -> bytes:
+        options = self._options
+        if delta.name is None:
+            raise UpstreamError("The upstream sent a tool call without a name.")
+        first = not any(self._calls.values())
+        if not options.permitted(delta.name) or not (first or options.parallel_tool_calls):
+            self._calls[delta.position] = None
+            return b""
+        frames = self._before_output() + self._close_whole_calls()
+        tool = options.tools.client_tool(delta.name)
+        taken = {call.call_id for call in self._calls.values() if call}
+        call_id = delta.id if delta.id and delta.id not in taken else options.new_id(ids.CALL)
+        item = ITEM_OF_KIND[tool.kind](self._emit, len(self._items), options.new_id, tool, call_id)
+        self._items.append(item)
+        self._calls[delta.position] = item
+        return frames + item.open() + item.arguments(delta.arguments)
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def _close_text(self, status: ItemStatus) -> bytes:
+        frames = b""
+        if self._reasoning is not None:
+            frames = self._close(self._reasoning, status)
+            self._thinking.append(self._reasoning.plaintext)
+            self._reasoning = None
+        if self._message is not None:
+            frames += self._close(self._message, status)
+            self._message = None
+        return frames
+
+    def _close_whole_calls(self) -> bytes:
+        """Closes the calls whose arguments are complete; hosts that interleave calls get to finish the others."""
+        return b"".join(self._close(call, "completed") for call in self._open_calls() if call.is_whole)
+
+    def _close_all(self, status: ItemStatus) -> bytes:
+        frames = self._before_output() if not self._items else self._close_text(status)
+        for call in self._open_calls():
+            frames += self._close(call, status)
+        thinking = "".join(self._thinking)
+        for item in self._items:
+            if isinstance(item, CallItem):
+                self._options.remember(item.call_id, thinking)
+        return frames
+
+    def _open_calls(self) -> list[CallItem]:
+        return [call for call in self._calls.values() if call and call.index not in self._final]
+
+    def _close(self, item: Item, status: ItemStatus) -> bytes:
+        frames = item.close(status)
+        self._final[item.index] = item.current(status)
+        return frames
+
+    def _end(
+        self,
+        status: OneOf["completed", "incomplete", "failed"],
+        *,
+        completed_at: int | None = None,
+        incomplete_reason: str | None = None,
+        error: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        self.response = self._envelope.snapshot(
+            status,
+            [self._final[index] for index in sorted(self._final)],
+            completed_at=completed_at,
+            usage=responses_usage(self.usage) if self.usage else None,
+            incomplete_reason=incomplete_reason,
+            error=error,
+        )
+        return self._emit.lifecycle(f"response.{status}", jsontext.dumps(self.response)) + sse.DONE_FRAME

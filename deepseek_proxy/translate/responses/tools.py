@@ -1,0 +1,211 @@
+"""Tool declarations and `tool_choice` of a Responses request, entered into a `ToolTable`.
+
+Hosted tools that nobody here can run are left out and counted when the model is free to do without
+them, and refused when the request makes no sense without them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate import fields
+from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
+
+LOCAL_SHELL: Final = Tool(ToolKind.LOCAL_SHELL, "local_shell")
+SHELL: Final = Tool(ToolKind.SHELL, "shell")
+APPLY_PATCH: Final = Tool(ToolKind.APPLY_PATCH, "apply_patch")
+TOOL_SEARCH: Final = Tool(ToolKind.TOOL_SEARCH, "tool_search")
+
+_STRING = {"type": "string"}
+_STRINGS = {"type": "array", "items": _STRING}
+_INTEGER = {"type": "integer"}
+
+# Hosted tools that the client itself runs: what the model is told about them.
+_CLIENT_RUN: Final[Mapping[str, tuple[Tool, str, Mapping[str, Any]]]] = {
+    "local_shell": (
+        LOCAL_SHELL,
+        "Runs a command on the user's machine and returns its output.",
+        {
+            "type": "object",
+            "properties": {"command": _STRINGS, "working_directory": _STRING, "timeout_ms": _INTEGER},
+            "required": ["command"],
+        },
+    ),
+    "shell": (
+        SHELL,
+        "Runs shell commands, one after another, and returns the output of each.",
+        {
+            "type": "object",
+            "properties": {"commands": _STRINGS, "timeout_ms": _INTEGER, "max_output_length": _INTEGER},
+            "required": ["commands"],
+        },
+    ),
+    "apply_patch": (
+        APPLY_PATCH,
+        "Creates, updates or deletes one file. `diff` is a V4A diff: lines that start with a space (context), "
+        "- (removed) or + (added), under @@ section headers; a new file has only + lines.",
+        {
+            "type": "object",
+            "properties": {
+                "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+                "path": _STRING,
+                "diff": _STRING,
+            },
+            "required": ["type", "path"],
+        },
+    ),
+    "tool_search": (
+        TOOL_SEARCH,
+        "Searches for further tools; those it finds can be called afterwards.",
+        {"type": "object", "properties": {"query": _STRING}, "required": ["query"]},
+    ),
+}
+
+_REFUSED: Final = frozenset({"mcp", "computer", "computer_use_preview"})
+
+
+def declare(tools: Iterable[Any], table: ToolTable, notes: Counter[str], path: str = "tools") -> None:
+    """Enters each of a request's `tools`. Raises `InvalidRequest` with the path of what is wrong."""
+    for index, tool in enumerate(tools):
+        where = f"{path}[{index}]"
+        if not isinstance(tool, dict):
+            raise fields.invalid_type(where, "an object", tool)
+        kind = fields.required_string(tool, "type", where)
+        if kind in ("function", "custom"):
+            _declare_named(tool, kind, table, where, None)
+        elif kind == "namespace":
+            namespace = fields.required_string(tool, "name", where)
+            for position, inner in enumerate(fields.array(tool, "tools", where)):
+                inner_path = f"{where}.tools[{position}]"
+                if not isinstance(inner, dict):
+                    raise fields.invalid_type(inner_path, "an object", inner)
+                inner_kind = fields.string(inner, "type", inner_path) or "function"
+                _declare_named(inner, inner_kind, table, inner_path, namespace)
+        elif kind in _CLIENT_RUN:
+            hosted, description, parameters = _CLIENT_RUN[kind]
+            table.declare(
+                hosted, tool.get("description") or description, tool.get("parameters") or parameters
+            )
+        elif kind in _REFUSED:
+            raise InvalidRequest(
+                f"Tools of type '{kind}' are not supported by this gateway: declare functions instead.",
+                param=f"{where}.type",
+                code="unsupported_tool",
+            )
+        else:
+            notes["tool_left_out"] += 1
+
+
+def _declare_named(
+    tool: Mapping[str, Any], kind: str, table: ToolTable, path: str, namespace: str | None
+) -> None:
+    # Chat Completions' nesting is a common slip: {"type": "function", "function": {"name": …}}.
+    if kind == "function" and "name" not in tool and isinstance(tool.get("function"), dict):
+        tool, path = tool["function"], f"{path}.function"
+    name = fields.required_string(tool, "name", path)
+    if not name:
+        raise fields.invalid_value(f"{path}.name", "empty string. Expected a tool name.")
+    description = fields.string(tool, "description", path)
+    if kind == "custom":
+        grammar = fields.mapping(tool, "format", path)
+        table.declare_freeform(Tool(ToolKind.CUSTOM, name, namespace), description, grammar)
+    else:
+        table.declare(Tool(ToolKind.FUNCTION, name, namespace), description, tool.get("parameters"))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """`upstream` is DeepSeek's `tool_choice` (None: leave it out); `permitted` the upstream names that
+    may be called (None: any)."""
+
+    upstream: str | dict[str, Any] | None = None
+    permitted: frozenset[str] | None = None
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the model must call: DeepSeek refuses that while thinking."""
+        return self.upstream is not None and self.upstream != "none"
+
+    def permits(self, upstream_name: str) -> bool:
+        return self.permitted is None or upstream_name in self.permitted
+
+
+def choose(choice: object, table: ToolTable) -> ToolChoice:
+    """What `tool_choice` means upstream. `allowed_tools` withdraws the other declarations from `table`."""
+    if choice is None or choice == "auto":
+        return ToolChoice()
+    if choice == "none":
+        return ToolChoice("none", frozenset())
+    if choice == "required":
+        return _required(table)
+    if not isinstance(choice, dict):
+        raise InvalidRequest(
+            "Invalid 'tool_choice': expected 'none', 'auto', 'required' or an object that names a tool.",
+            param="tool_choice",
+            code="invalid_value",
+        )
+    if choice.get("type") == "allowed_tools":
+        return _allowed(choice, table)
+    name = _named(choice, table)
+    return ToolChoice({"type": "function", "function": {"name": name}}, frozenset({name}))
+
+
+def _required(table: ToolTable, permitted: frozenset[str] | None = None) -> ToolChoice:
+    if not table.declarations:
+        raise InvalidRequest(
+            "Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice"
+        )
+    return ToolChoice("required", permitted)
+
+
+def _allowed(choice: Mapping[str, Any], table: ToolTable) -> ToolChoice:
+    mode = fields.choice(choice, "mode", ("auto", "required"), "tool_choice") or "auto"
+    names = set()
+    for index, entry in enumerate(fields.array(choice, "tools", "tool_choice")):
+        if not isinstance(entry, dict):
+            raise fields.invalid_type(f"tool_choice.tools[{index}]", "an object", entry)
+        names.add(_named(entry, table))
+    table.keep_only(names)
+    permitted = frozenset(names)
+    return _required(table, permitted) if mode == "required" else ToolChoice(None, permitted)
+
+
+def _named(choice: Mapping[str, Any], table: ToolTable) -> str:
+    """The upstream name of the tool that an object names. Raises `InvalidRequest` if it is not declared."""
+    kind = fields.required_string(choice, "type", "tool_choice")
+    if kind in _CLIENT_RUN:
+        tool = _CLIENT_RUN[kind][0]
+    elif kind in ("function", "custom"):
+        source = choice.get("function") if isinstance(choice.get("function"), dict) else choice
+        assert isinstance(source, dict)
+        name = fields.required_string(source, "name", "tool_choice")
+        tool = Tool(ToolKind(kind), name, fields.string(source, "namespace", "tool_choice"))
+    else:
+        raise _not_found(kind)
+    upstream_name = table.upstream_name(tool)
+    if not table.is_declared(upstream_name):
+        raise _not_found(tool.name)
+    return upstream_name
+
+
+def _not_found(name: str) -> InvalidRequest:
+    return InvalidRequest(f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice")
+
+
+def echo(tools: Iterable[Any]) -> list[Any]:
+    """`tools` as the Response repeats them: OpenAI fills in the keys that a function left out."""
+    return [
+        {
+            **tool,
+            "description": tool.get("description"),
+            "parameters": tool.get("parameters"),
+            "strict": bool(tool.get("strict", True)),
+        }
+        if isinstance(tool, dict) and tool.get("type") == "function" and "name" in tool
+        else tool
+        for tool in tools
+    ]

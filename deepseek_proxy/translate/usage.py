@@ -1,0 +1,18 @@
+"""Token counts in each dialect's own words. All are integers; cost is not computed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepseek_proxy.translate.hub import Usage
+
+
+def responses_usage(usage: Usage) -> dict[str, Any]:
+    """`ResponseUsage`. `cache_write_tokens` is required by openai-python 3.52's model; DeepSeek bills none."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

@@ -1,0 +1,130 @@
+"""The bytes of an upstream answer, as they arrive.
+
+`iter_content` and `iter_lines` of requests hold bytes back until a block is full or a body has ended,
+and wait where nobody can look after the client. A `Body` waits for the socket itself, a tick at a time,
+and returns whatever has arrived.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Protocol
+
+import requests
+import urllib3
+
+from deepseek_proxy.errors import UpstreamTruncated
+from deepseek_proxy.upstream.framing import framing
+from deepseek_proxy.upstream.readiness import readiness
+
+RECEIVE_BYTES = 64 * 1024
+
+
+class Body(Protocol):
+    def read(self) -> bytes | None:
+        """What has arrived; None after a silent tick, `b""` at the end of the body.
+
+        Raises `UpstreamTruncated` when the connection ends before the body does.
+        """
+
+    def close(self) -> None:
+        """Gives the connection back if the body was read to its end, else closes it."""
+
+
+def body_of(response: requests.Response) -> Body:
+    """The body of a response that was requested with `stream=True`."""
+    sock = _socket_of(response)
+    encoded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
+    if sock is None or encoded:
+        return BufferedBody(response)
+    return SocketBody(response, sock)
+
+
+class SocketBody:
+    """Receives from the connection's own socket: one wait and one receive for all that has arrived."""
+
+    __slots__ = ("_framing", "_readiness", "_received", "_response", "_sock", "_tls_pending")
+
+    def __init__(self, response: requests.Response, sock: socket.socket) -> None:
+        self._response = response
+        self._sock = sock
+        self._received = _buffered(response, sock)  # arrived together with the header
+        self._framing = framing(
+            response.headers.get("Transfer-Encoding"), response.headers.get("Content-Length")
+        )
+        self._readiness = readiness(sock)
+        self._tls_pending = getattr(sock, "pending", None)
+
+    def read(self) -> bytes | None:
+        if received := self._received:
+            self._received = b""
+        elif self._framing.complete:
+            return b""
+        else:
+            # A TLS record that was received whole may be read in parts: the socket is silent then.
+            if not (self._tls_pending and self._tls_pending()) and not self._readiness.wait():
+                return None
+            try:
+                received = self._sock.recv(RECEIVE_BYTES)
+            except TimeoutError:
+                return None
+            except OSError as error:
+                raise UpstreamTruncated(f"The connection to the upstream broke: {error}") from None
+            if not received:
+                self._framing.eof()
+                return b""
+        content = self._framing.feed(received)
+        # Framing alone (the end of a chunk) is a sign of life, but there is nothing to pass on.
+        return content or (b"" if self._framing.complete else None)
+
+    def close(self) -> None:
+        self._readiness.close()
+        raw: Any = self._response.raw
+        if self._framing.complete:
+            raw._fp.close()  # the standard library's reader, which does not know that we read its body
+            raw.release_conn()
+        else:
+            self._response.close()
+
+
+class BufferedBody:
+    """Reads through urllib3, which undoes a content encoding nobody asked for; waits inside."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+
+    def read(self) -> bytes | None:
+        try:
+            data: bytes = self._response.raw.read1(RECEIVE_BYTES, decode_content=True)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UpstreamTruncated(f"The connection to the upstream broke: {error}") from None
+        return data
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def _reader_of(response: requests.Response) -> Any:
+    """The buffered reader below urllib3 and http.client; None where there is no network below."""
+    return getattr(getattr(response.raw, "_fp", None), "fp", None)
+
+
+def _socket_of(response: requests.Response) -> socket.socket | None:
+    sock = getattr(getattr(_reader_of(response), "raw", None), "_sock", None)
+    return sock if isinstance(sock, socket.socket) else None
+
+
+def _buffered(response: requests.Response, sock: socket.socket) -> bytes:
+    """Takes out what the reader received beyond the header, without waiting for more."""
+    reader = _reader_of(response)
+    timeout = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        waiting: bytes = reader.peek()
+        return reader.read1(len(waiting)) if waiting else b""
+    except OSError:  # nothing there (TLS says so with an exception of its own)
+        return b""
+    finally:
+        sock.settimeout(timeout)

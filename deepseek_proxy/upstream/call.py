@@ -1,0 +1,154 @@
+"""One call to DeepSeek: from the attempt to connect to the last byte of the answer.
+
+The attempts run beside the request, so that whoever waits can look after the client and its heartbeats
+while there is no answer yet. Refuses to know what a body says.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout
+from deepseek_proxy.upstream.body import Body
+from deepseek_proxy.upstream.readiness import TICK_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How long, in seconds, an answer may be silent, may bring nothing but comments, and may take in all;
+    and how long its end may follow its finish reason."""
+
+    bytes_idle: float
+    data_idle: float
+    total: float
+    after_finish: float
+
+
+class Aborted(Exception):
+    """Nobody waits for the answer any more. Raised inside an attempt, never seen by a caller."""
+
+
+class Call:
+    """A call that has been started. Not for use by two readers at once.
+
+    `attempts` counts the attempts made so far. `close()` has to be called in the end, and may be called
+    at any time, to give up.
+    """
+
+    def __init__(self, attempt: Callable[[Call], Body], clocks: Clocks) -> None:
+        self.attempts = 0
+        self.clocks = clocks
+        self.started = time.monotonic()
+        self._last_bytes = self.started
+        self._answered = threading.Event()
+        self._given_up = threading.Event()
+        self._abort_attempt: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._body: Body | None = None
+        self._error: ProxyError | None = None
+        threading.Thread(target=self._run, args=(attempt,), daemon=True, name="upstream-call").start()
+
+    # -- for who waits ----------------------------------------------------------------------------
+
+    def wait(self) -> bool:
+        """Waits for the answer to begin, one tick at most. Returns whether it has; raises `ProxyError`."""
+        if not self._answered.wait(TICK_SECONDS):
+            self._check_total()
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def read(self) -> bytes | None:
+        """What has arrived; None after a silent tick, `b""` at the end of the answer.
+
+        Raises `ProxyError` when the answer fails, is cut, or one of the clocks runs out.
+        """
+        if self._body is None:
+            return None if not self.wait() else self.read_body()
+        return self.read_body()
+
+    def read_body(self) -> bytes | None:
+        assert self._body is not None
+        received = self._body.read()
+        if received is None:
+            now = time.monotonic()
+            if now - self._last_bytes > self.clocks.bytes_idle:
+                raise UpstreamTimeout(f"The upstream sent nothing for {self.clocks.bytes_idle:g} seconds.")
+            self._check_total()
+        else:
+            self._last_bytes = time.monotonic()
+        return received
+
+    def read_all(self, max_bytes: int, on_tick: Callable[[], None]) -> bytes:
+        """The whole answer. `on_tick` is called while there is nothing to read, and may raise."""
+        parts: list[bytes] = []
+        size = 0
+        while (received := self.read()) != b"":
+            if received is None:
+                on_tick()
+                continue
+            parts.append(received)
+            size += len(received)
+            if size > max_bytes:
+                raise UpstreamError(f"The upstream's answer is longer than {max_bytes} bytes.")
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Ends the call: the connection goes back to the pool if the answer was read, else it is closed."""
+        self._given_up.set()
+        with self._lock:
+            abort, body = self._abort_attempt, self._body
+            self._body = None
+        if abort is not None:
+            abort()
+        if body is not None:
+            body.close()
+
+    # -- for who makes the attempts ---------------------------------------------------------------
+
+    @property
+    def given_up(self) -> bool:
+        return self._given_up.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Sleeps between two attempts; raises `Aborted` if the call is given up meanwhile."""
+        if self._given_up.wait(seconds):
+            raise Aborted
+
+    def abort_with(self, abort: Callable[[], None] | None) -> None:
+        """Says how the attempt that is under way can be ended from outside."""
+        with self._lock:
+            self._abort_attempt = abort
+        if abort is not None and self.given_up:
+            raise Aborted
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _run(self, attempt: Callable[[Call], Body]) -> None:
+        try:
+            body = attempt(self)
+        except Aborted:
+            self._error = UpstreamError("The call was given up.")
+        except ProxyError as error:
+            self._error = error
+        except Exception as error:
+            self._error = UpstreamError(f"The call to the upstream failed: {type(error).__name__}")
+            self._error.__cause__ = error
+        else:
+            with self._lock:
+                self._abort_attempt = None
+                late = self.given_up
+                if not late:
+                    self._body = body
+            if late:
+                body.close()
+        self._last_bytes = time.monotonic()
+        self._answered.set()
+
+    def _check_total(self) -> None:
+        if time.monotonic() - self.started > self.clocks.total:
+            raise UpstreamTimeout(f"The answer took longer than {self.clocks.total:g} seconds.")

@@ -1,0 +1,239 @@
+"""The client of DeepSeek's API: one pooled session, bounded retries before the answer begins.
+
+Sends what it is given, byte for byte. No cookies, no netrc, no redirects, no proxy variables of the
+environment. Refuses to know any dialect.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
+
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from deepseek_proxy.errors import Fault, ProxyError, UpstreamUnreachable
+from deepseek_proxy.settings import Settings
+from deepseek_proxy.upstream import failures
+from deepseek_proxy.upstream.body import Body, body_of
+from deepseek_proxy.upstream.call import Aborted, Call, Clocks
+from deepseek_proxy.version import __version__
+
+CHAT_COMPLETIONS: Final = "/chat/completions"
+_FIRST_PAUSE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST. `mend` gets one chance to return a better body for one that was refused."""
+
+    body: bytes
+    key: str = field(repr=False)
+    stream: bool
+    request_id: str
+    mend: Callable[[ProxyError], bytes | None]
+
+
+class Client:
+    """Opens calls. One instance serves all requests of a process."""
+
+    def __init__(self, settings: Settings, on_failure: Callable[[ProxyError], None]) -> None:
+        """`on_failure` is told of every failed attempt, also of those that are made again."""
+        self._on_failure = on_failure
+        self._url = str(settings.upstream_url).rstrip("/") + CHAT_COMPLETIONS
+        self._attempts = settings.upstream_attempts
+        self._max_pause = settings.retry_max_seconds
+        self._timeout = (settings.connect_timeout_seconds, settings.upstream_idle_seconds)
+        self._clocks = Clocks(
+            bytes_idle=settings.upstream_idle_seconds,
+            data_idle=settings.data_idle_seconds,
+            total=settings.total_seconds,
+            after_finish=settings.after_finish_seconds,
+        )
+        self._session = _session(settings)
+
+    def open(self, request: Request) -> Call:
+        """Starts a call and returns at once; the call reports how it went."""
+        return Call(lambda call: self._answer(request, call), self._clocks)
+
+    def close(self) -> None:
+        """Closes the pooled connections."""
+        self._session.close()
+
+    # -- inside a call ----------------------------------------------------------------------------
+
+    def _answer(self, request: Request, call: Call) -> Body:
+        try:
+            return self._with_retries(request, call)
+        except ProxyError as error:
+            better = request.mend(error)
+            if better is None:
+                raise
+        return self._with_retries(replace(request, body=better), call)
+
+    def _with_retries(self, request: Request, call: Call) -> Body:
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._attempts),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ProxyError) and e.retryable),
+            wait=self._pause,
+            sleep=call.pause,
+            reraise=True,
+        )
+        return retrying(self._attempt, request, call)
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, UpstreamUnreachable) and state.attempt_number == 1:
+            return 0  # most likely a pooled connection that the upstream had closed
+        asked = error.retry_after if isinstance(error, ProxyError) else None
+        if asked is not None:
+            return min(asked, self._max_pause)
+        return tenacity.wait_exponential_jitter(_FIRST_PAUSE_SECONDS, self._max_pause, jitter=0.5)(state)
+
+    def _attempt(self, request: Request, call: Call) -> Body:
+        call.attempts += 1
+        try:
+            return self._post(request, call)
+        except ProxyError as error:
+            if error.fault is not Fault.CLIENT:
+                self._on_failure(error)
+            raise
+
+    def _post(self, request: Request, call: Call) -> Body:
+        _current.call = call
+        try:
+            response = self._session.post(
+                self._url,
+                data=request.body,
+                headers={
+                    "Authorization": f"Bearer {request.key}",
+                    "Content-Type": "application/json",
+                    "Accept": "text/event-stream" if request.stream else "application/json",
+                    "X-Request-ID": request.request_id,
+                },
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, OSError) as error:
+            if call.given_up:
+                raise Aborted from None
+            raise failures.from_exception(error) from error
+        finally:
+            _current.call = None
+            call.abort_with(None)
+        return _checked(response, request)
+
+
+def _checked(response: requests.Response, request: Request) -> Body:
+    """The body of an answer. Raises the error that another response stands for."""
+    content_type = response.headers.get("Content-Type", "")
+    if response.status_code == 200 and not (request.stream and _is_document(content_type)):
+        return body_of(response)
+    try:
+        body = response.raw.read(failures.MAX_ERROR_BYTES, decode_content=True)
+    except Exception:  # the status says enough
+        body = b""
+    finally:
+        response.close()
+    if response.status_code == 200:
+        raise failures.from_body(body, content_type)
+    raise failures.from_status(response.status_code, response.headers, body)
+
+
+def _is_document(content_type: str) -> bool:
+    """Whether this is a page or an object where a stream was asked for; hosts that name no type are believed."""
+    return content_type.startswith(("text/html", "application/json"))
+
+
+# -- the session ----------------------------------------------------------------------------------
+
+
+def _session(settings: Settings) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    session.headers.update(
+        {
+            "User-Agent": f"deepseek-proxy/{__version__}",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+        }
+    )
+    if settings.upstream_ca_file is not None:
+        session.verify = str(settings.upstream_ca_file)
+    if settings.upstream_proxy is not None:
+        proxy = settings.upstream_proxy.get_secret_value()
+        session.proxies = {"http": proxy, "https": proxy}
+    adapter = _Adapter(pool_connections=8, pool_maxsize=settings.upstream_connections, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+_current = threading.local()
+"""The call on whose behalf this thread is connecting: urllib3 makes connections without saying for whom."""
+
+
+def _announce(connection: HTTPConnection) -> None:
+    """Tells the current call how to end an attempt on this connection from another thread."""
+    call: Call | None = getattr(_current, "call", None)
+    if call is not None:
+        call.abort_with(lambda: _shut(connection))
+
+
+def _shut(connection: HTTPConnection) -> None:
+    sock = connection.sock
+    if sock is None:
+        return  # still connecting: the attempt looks after itself when it is through
+    try:
+        # A duplicate, because a TLS socket forgets its session when it is shut down, while it is being read.
+        with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it is gone already
+
+
+class _Connection(HTTPConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _announce(self)
+        super().request(*args, **kwargs)
+        _announce(self)
+
+
+class _TLSConnection(HTTPSConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _announce(self)
+        super().request(*args, **kwargs)
+        _announce(self)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+_POOLS: Final = {"http": _Pool, "https": _TLSPool}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

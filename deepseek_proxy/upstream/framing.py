@@ -1,0 +1,121 @@
+"""HTTP/1.1 body framing, sans I/O: what of the received bytes is content, and where the body ends.
+
+Follows RFC 9112, sections 6 and 7. The standard library's reader hands out one chunk at a time and waits
+inside; a gateway wants everything that has arrived, at once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from deepseek_proxy.errors import UpstreamError, UpstreamTruncated
+
+MAX_LINE_BYTES = 16 * 1024
+
+
+class Framing(Protocol):
+    complete: bool
+    """Whether the body ended where its framing says, so that the connection can be used again."""
+
+    def feed(self, received: bytes) -> bytes:
+        """The content in `received`. Raises `UpstreamError` for broken framing."""
+
+    def eof(self) -> None:
+        """The connection ended. Raises `UpstreamTruncated` if the body did not."""
+
+
+def framing(transfer_encoding: str | None, content_length: str | None) -> Framing:
+    if transfer_encoding and "chunked" in transfer_encoding.lower():
+        return Chunked()
+    if content_length is not None and content_length.isdigit():
+        return Counted(int(content_length))
+    return UntilClose()
+
+
+class UntilClose:
+    """A body that ends with its connection."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        self.complete = False
+
+    def feed(self, received: bytes) -> bytes:
+        return received
+
+    def eof(self) -> None:
+        pass
+
+
+class Counted:
+    """A body of a known number of bytes."""
+
+    __slots__ = ("_left", "complete")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.complete = length == 0
+
+    def feed(self, received: bytes) -> bytes:
+        content = received[: self._left]
+        self._left -= len(content)
+        self.complete = self._left == 0 and len(content) == len(received)
+        return content
+
+    def eof(self) -> None:
+        if self._left:
+            raise UpstreamTruncated("The upstream closed the connection in the middle of its answer.")
+
+
+class Chunked:
+    """A body in chunks: hexadecimal size, CRLF, data, CRLF; size 0 and trailers end it."""
+
+    __slots__ = ("_buffer", "_ended", "_left", "_trailers", "complete")
+
+    def __init__(self) -> None:
+        self._buffer = b""  # an unfinished size line
+        self._left = 0  # of the current chunk, its CRLF included; 0: a size line comes next
+        self._trailers = False
+        self._ended = False
+        self.complete = False
+
+    def feed(self, received: bytes) -> bytes:
+        data = self._buffer + received if self._buffer else received
+        position, end = 0, len(data)
+        content: list[bytes] = []
+        while position < end and not self._ended:
+            if self._left:
+                taken = min(self._left, end - position)
+                if self._left > 2:
+                    content.append(data[position : position + min(taken, self._left - 2)])
+                self._left -= taken
+                position += taken
+                continue
+            newline = data.find(b"\n", position)
+            if newline < 0:
+                if end - position > MAX_LINE_BYTES:
+                    raise UpstreamError("The upstream sent a chunk header that is too long.")
+                break
+            line = data[position:newline].rstrip(b"\r")
+            position = newline + 1
+            if self._trailers:
+                self._ended = not line
+            else:
+                self._left = self._chunk_length(line)
+        self._buffer = data[position:] if not self._ended else b""
+        self.complete = self._ended and position == end
+        return content[0] if len(content) == 1 else b"".join(content)
+
+    def eof(self) -> None:
+        if not self._ended:
+            raise UpstreamTruncated("The upstream closed the connection in the middle of its answer.")
+
+    def _chunk_length(self, line: bytes) -> int:
+        try:
+            size = int(line.split(b";", 1)[0], 16)
+        except ValueError:
+            raise UpstreamError("The upstream sent a broken chunk header.") from None
+        if size == 0:
+            self._trailers = True
+            return 0
+        return size + 2

@@ -1,0 +1,86 @@
+"""Waiting for a socket to become readable, a tick at a time, under gevent and under threads alike.
+
+The one module here that knows gevent, and only where it has patched the process. A wait costs no timer:
+under threads the kernel counts the time, under gevent one slow timer per stream ticks for all its waits.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+from typing import Any, Protocol
+
+TICK_SECONDS = 0.5
+"""How long a silent wait lasts, and so how late a client's leaving may be noticed."""
+
+
+class Readiness(Protocol):
+    def wait(self) -> bool:
+        """Returns True once the socket is readable (or at its end), False after a silent tick."""
+
+    def close(self) -> None:
+        """Lets go of the socket; it is not closed."""
+
+
+def readiness(sock: socket.socket) -> Readiness:
+    """The way to wait for `sock` in this process."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("socket"):
+        return _GreenReadiness(sock)
+    return _PollReadiness(sock)
+
+
+class _PollReadiness:
+    __slots__ = ("_poll",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def wait(self) -> bool:
+        return bool(self._poll.poll(TICK_SECONDS * 1000))
+
+    def close(self) -> None:
+        pass
+
+
+class _GreenReadiness:
+    """One read watcher and one ticking timer for the life of a stream; a wait only starts the watcher."""
+
+    __slots__ = ("_busy", "_hub", "_io", "_timer", "_waiter")
+
+    def __init__(self, sock: socket.socket) -> None:
+        import gevent
+
+        self._hub = gevent.get_hub()
+        self._io = self._hub.loop.io(sock.fileno(), 1)
+        self._waiter: Any = None  # the greenlet inside wait()
+        self._busy = True  # something arrived since the last tick
+        self._timer = self._hub.loop.timer(TICK_SECONDS, TICK_SECONDS)
+        self._timer.start(self._tick)
+
+    def wait(self) -> bool:
+        import gevent
+
+        self._waiter = gevent.getcurrent()
+        self._io.start(self._waiter.switch, True)
+        try:
+            # Nothing else switches to this greenlet while it waits, but a kill, which raises here.
+            readable: bool = self._hub.switch()
+            return readable
+        finally:
+            self._io.stop()
+            self._waiter = None
+            self._busy = True
+
+    def _tick(self) -> None:
+        if self._busy:
+            self._busy = False
+        elif self._waiter is not None:
+            self._waiter.switch(False)
+
+    def close(self) -> None:
+        for watcher in (self._io, self._timer):
+            watcher.stop()
+            watcher.close()
