@@ -1,0 +1,324 @@
+"""The keywords of a JSON schema: what each may hold, and the nearest acceptable schema for one that errs.
+
+DeepSeek checks a tool's schema against the meta-schema, resolves every `$ref` within it, and answers 400
+for the whole request where either fails. `repair()` drops or mends only what fails; a schema that passes
+comes back as the same object. Refuses to know what a tool is and what its schema's root must be.
+JSON Schema 2020-12, with what drafts 6 to 2019-09 say otherwise; measured with the validator of
+deepseek-recipe 0.2.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+from deepseek_proxy.translate import patterns
+
+MAX_DEPTH: Final = 48
+"""Subschemas nested deeper become `{}`: DeepSeek reads no JSON of more than 128 levels, two for each."""
+
+_MAX_ROUNDS: Final = 6
+_DROP: Final = object()
+_TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+# What people and generators write for a type in place of its name.
+_TYPE_SYNONYMS: Final = {
+    "bool": "boolean",
+    "dict": "object",
+    "double": "number",
+    "float": "number",
+    "int": "integer",
+    "list": "array",
+    "map": "object",
+    "none": "null",
+    "str": "string",
+}
+# Drafts whose `items` may be an array. Draft 4 has other meanings for more keywords: it is read as 2020-12.
+_LIST_ITEMS_DRAFT: Final = re.compile(r"https?://json-schema\.org/(draft-0[67]|draft/2019-09)/schema#?")
+_CURRENT_DRAFT: Final = re.compile(r"https?://json-schema\.org/(draft/2020-12/)?schema#?")
+_POINTER: Final = re.compile(r"#(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?")
+_ANCHOR: Final = re.compile(r"[A-Za-z_][-A-Za-z0-9._]*")
+_ROOT_ID: Final = re.compile(r"(?:https?://|urn:)[A-Za-z0-9:/._~-]+#?")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one look at a schema finds. `repaired` is the schema itself where nothing is wrong with it."""
+
+    repaired: Any
+    unresolved: tuple[str, ...]
+    property_patterns: tuple[str, ...]
+
+
+def repair(schema: Any) -> Any:
+    """`schema` itself where DeepSeek accepts it, else the nearest schema that it accepts.
+
+    A schema is an object or a boolean; anything else becomes `{}`.
+    """
+    bad_refs: set[str] = set()
+    for _ in range(_MAX_ROUNDS):
+        # A repair may take away what a reference elsewhere points to, so look again until nothing changes.
+        walk = _Walk(schema, bad_refs, check_patterns=True)
+        repaired = walk.root()
+        if repaired is schema and not walk.bad_refs:
+            return schema
+        schema = repaired
+        bad_refs |= walk.bad_refs
+    return _Walk(schema, None, check_patterns=True).root()
+
+
+def survey(schema: Any) -> Survey:
+    """One look at a schema, with every regular expression taken as it is."""
+    walk = _Walk(schema, frozenset(), check_patterns=False)
+    repaired = walk.root()
+    return Survey(
+        repaired, tuple({**walk.unresolved, **dict.fromkeys(walk.bad_refs)}), tuple(walk.property_patterns)
+    )
+
+
+def normalise_type(value: Any) -> str | None:
+    """The type name that `value` means, or None."""
+    if value is None or not isinstance(value, str):
+        return None
+    name = value.strip().lower()
+    return name if name in _TYPES else _TYPE_SYNONYMS.get(name)
+
+
+class _Walk:
+    """One pass over a schema. Copies on write: a part that is kept is the same object."""
+
+    def __init__(self, schema: Any, bad_refs: Set[str] | None, *, check_patterns: bool) -> None:
+        self._root = schema
+        self._known_bad_refs = bad_refs  # None: no reference is trusted
+        self._check_patterns = check_patterns
+        self._visited: set[int] = set()
+        self._targets: dict[str, dict[str, Any]] = {}  # still to be looked at
+        self._anchors: frozenset[str] | None = None
+        self._list_items = False
+        self.bad_refs: set[str] = set()  # point to something that needs repair, in no schema's place
+        self.unresolved: dict[str, None] = {}
+        self.property_patterns: list[str] = []
+
+    def root(self) -> Any:
+        if isinstance(self._root, dict):
+            draft = self._root.get("$schema")
+            self._list_items = isinstance(draft, str) and bool(_LIST_ITEMS_DRAFT.fullmatch(draft))
+        repaired = self.schema(self._root, 0)
+        while self._targets:
+            # A reference may point to where no schema is expected, as `#/components/schemas/X` does.
+            ref, target = self._targets.popitem()
+            if id(target) not in self._visited and self.schema(target, 1) is not target:
+                self.bad_refs.add(ref)
+        return repaired
+
+    def schema(self, value: Any, depth: int) -> Any:
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, dict) or depth > MAX_DEPTH:
+            return {}
+        self._visited.add(id(value))
+        if isinstance(value.get("items"), list) and not self._list_items:
+            # Drafts before 2020-12 wrote tuples so.
+            value = {
+                ("prefixItems" if k == "items" else k): v for k, v in value.items() if k != "prefixItems"
+            }
+        return self._rebuild(value, lambda key, item: self._keyword(key, item, depth))
+
+    def _keyword(self, key: str, value: Any, depth: int) -> Any:
+        fix = _KEYWORDS.get(key)
+        return value if fix is None else fix(self, value, depth)
+
+    @staticmethod
+    def _rebuild(mapping: dict[str, Any], fix: Callable[[str, Any], Any]) -> dict[str, Any]:
+        """`mapping` with every value fixed, in the same order; itself where nothing changes."""
+        fixed = {key: fix(key, value) for key, value in mapping.items()}
+        if all(fixed[key] is value for key, value in mapping.items()):
+            return mapping
+        return {key: value for key, value in fixed.items() if value is not _DROP}
+
+    # -- kinds of keywords; each returns the value itself, a mended one, or _DROP
+
+    def subschema(self, value: Any, depth: int) -> Any:
+        return self.schema(value, depth + 1) if isinstance(value, (dict, bool)) else _DROP
+
+    def schema_list(self, value: Any, depth: int) -> Any:
+        if not isinstance(value, list) or not value:
+            return _DROP
+        fixed = [self.schema(item, depth + 1) for item in value]
+        return value if all(new is old for new, old in zip(fixed, value)) else fixed
+
+    def schema_map(self, value: Any, depth: int) -> Any:
+        if value == []:
+            return {}  # how PHP writes an empty map
+        if not isinstance(value, dict):
+            return _DROP
+        return self._rebuild(value, lambda _, item: self.schema(item, depth + 1))
+
+    def pattern_map(self, value: Any, depth: int) -> Any:
+        fixed = self.schema_map(value, depth)
+        if not isinstance(fixed, dict):
+            return fixed
+        self.property_patterns += fixed
+        return self._rebuild(fixed, lambda key, item: item if self._allowed(key) else _DROP)
+
+    def items(self, value: Any, depth: int) -> Any:
+        if isinstance(value, list):  # allowed by the draft, or renamed already
+            return self.schema_list(value, depth)
+        return self.subschema(value, depth)
+
+    def dependencies(self, value: Any, depth: int) -> Any:
+        if not isinstance(value, dict):
+            return _DROP
+        return self._rebuild(
+            value,
+            lambda _, item: (
+                self.names(item, depth) if isinstance(item, list) else self.subschema(item, depth)
+            ),
+        )
+
+    def dependent_required(self, value: Any, depth: int) -> Any:
+        if not isinstance(value, dict):
+            return _DROP
+        return self._rebuild(value, lambda _, item: self.names(item, depth))
+
+    def names(self, value: Any, _depth: int) -> Any:
+        """A list of distinct strings."""
+        if not isinstance(value, list):
+            return _DROP
+        fixed = list(dict.fromkeys(name for name in value if isinstance(name, str)))
+        return value if fixed == value else fixed
+
+    def type(self, value: Any, _depth: int) -> Any:
+        if not isinstance(value, list):
+            name = normalise_type(value)
+            return _DROP if name is None else value if name == value else name
+        named = (normalise_type("null" if name is None else name) for name in value)
+        fixed = list(dict.fromkeys(name for name in named if name is not None))
+        return _DROP if not fixed else value if fixed == value else fixed
+
+    def pattern(self, value: Any, _depth: int) -> Any:
+        return value if isinstance(value, str) and self._allowed(value) else _DROP
+
+    def text(self, value: Any, _depth: int) -> Any:
+        return value if isinstance(value, str) else _DROP
+
+    def flag(self, value: Any, _depth: int) -> Any:
+        return value if isinstance(value, bool) else _DROP
+
+    def array(self, value: Any, _depth: int) -> Any:
+        return value if isinstance(value, list) else _DROP
+
+    def number(self, value: Any, _depth: int) -> Any:
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else _DROP
+
+    def divisor(self, value: Any, depth: int) -> Any:
+        return value if self.number(value, depth) is value and value > 0 else _DROP
+
+    def count(self, value: Any, depth: int) -> Any:
+        whole = self.number(value, depth) is value and (isinstance(value, int) or value.is_integer())
+        return value if whole and value >= 0 else _DROP
+
+    def anchor(self, value: Any, _depth: int) -> Any:
+        return value if isinstance(value, str) and _ANCHOR.fullmatch(value) else _DROP
+
+    def identifier(self, value: Any, depth: int) -> Any:
+        """Kept at the root only: further down it would change what the references around it mean."""
+        return value if depth == 0 and isinstance(value, str) and _ROOT_ID.fullmatch(value) else _DROP
+
+    def draft(self, value: Any, _depth: int) -> Any:
+        known = isinstance(value, str) and (
+            _LIST_ITEMS_DRAFT.fullmatch(value) or _CURRENT_DRAFT.fullmatch(value)
+        )
+        return value if known else _DROP
+
+    def removed(self, value: Any, _depth: int) -> Any:
+        return _DROP
+
+    def reference(self, value: Any, _depth: int) -> Any:
+        if not isinstance(value, str) or self._known_bad_refs is None or value in self._known_bad_refs:
+            return _DROP
+        if self._resolves(value):
+            return value
+        self.unresolved[value] = None
+        return _DROP
+
+    def _resolves(self, ref: str) -> bool:
+        if ref[:1] == "#" and _ANCHOR.fullmatch(ref, 1):
+            if self._anchors is None:
+                self._anchors = frozenset(_anchors(self._root))
+            return ref[1:] in self._anchors
+        target = lookup(self._root, ref)
+        if isinstance(target, dict):
+            self._targets[ref] = target
+        return isinstance(target, (dict, bool))
+
+    def _allowed(self, pattern: str) -> bool:
+        return not self._check_patterns or patterns.parse(pattern) is not None
+
+
+def lookup(root: Any, ref: str) -> Any:
+    """What the JSON pointer in `ref` (`#/$defs/A`) points to in `root`; None where it is none or misses."""
+    if not _POINTER.fullmatch(ref):
+        return None
+    target = root
+    for step in ref.split("/")[1:]:
+        step = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, dict):
+            target = target.get(step)
+        elif isinstance(target, list) and step.isascii() and step.isdigit() and int(step) < len(target):
+            target = target[int(step)]
+        else:
+            return None
+    return target
+
+
+def _anchors(root: Any) -> list[str]:
+    found: list[str] = []
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            found += (node[key] for key in ("$anchor", "$dynamicAnchor") if isinstance(node.get(key), str))
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+    return found
+
+
+_Fix = Callable[[_Walk, Any, int], Any]
+
+_KINDS: Final[tuple[tuple[_Fix, str], ...]] = (
+    (
+        _Walk.subschema,
+        "additionalProperties contains contentSchema else if not propertyNames then "
+        "unevaluatedItems unevaluatedProperties",
+    ),
+    (_Walk.items, "items"),
+    (_Walk.schema_list, "allOf anyOf oneOf prefixItems"),
+    (_Walk.schema_map, "$defs definitions dependentSchemas properties"),
+    (_Walk.pattern_map, "patternProperties"),
+    (_Walk.dependencies, "dependencies"),
+    (_Walk.dependent_required, "dependentRequired"),
+    (_Walk.names, "required"),
+    (_Walk.type, "type"),
+    (_Walk.pattern, "pattern"),
+    (_Walk.text, "$comment contentEncoding contentMediaType description format title"),
+    (_Walk.flag, "deprecated readOnly uniqueItems writeOnly"),
+    (_Walk.array, "enum examples"),
+    (_Walk.number, "exclusiveMaximum exclusiveMinimum maximum minimum"),
+    (_Walk.divisor, "multipleOf"),
+    (
+        _Walk.count,
+        "maxContains maxItems maxLength maxProperties minContains minItems minLength minProperties",
+    ),
+    (_Walk.anchor, "$anchor $dynamicAnchor"),
+    (_Walk.identifier, "$id"),
+    (_Walk.draft, "$schema"),
+    (_Walk.reference, "$dynamicRef $recursiveRef $ref"),
+    # Codex marks some parameters of its multi-agent tools with `encrypted`, and `strict` belongs to the
+    # tool: neither is a keyword of JSON Schema.
+    (_Walk.removed, "$recursiveAnchor $vocabulary encrypted strict"),
+)
+_KEYWORDS: Final[Mapping[str, _Fix]] = {name: fix for fix, names in _KINDS for name in names.split()}
