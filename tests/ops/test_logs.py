@@ -141,12 +141,13 @@ def test_messages_of_exceptions_are_shown_only_with_bodies(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, {"deep": ["\udfff"]}, object()])
-def test_what_json_cannot_say_costs_no_line(tmp_path, value):
-    logs.configure(Settings(log_dir=tmp_path))
-    logging.getLogger("deepseek_proxy").warning("odd %s", "\udc80", extra={"value": value})
-    (line,) = lines(tmp_path / "gateway.log")
-    assert line["message"] == "odd \udc80"
-    assert "value" in line
+def test_what_json_and_terminals_cannot_say_costs_no_line(value):
+    record = logging.makeLogRecord({"levelname": "INFO", "msg": "odd \udc80", "value": value})
+    line = logs.JsonFormatter().format(record)
+    assert line.isascii()
+    assert json.loads(line)["message"] == "odd \udc80"
+    assert "value" in json.loads(line)
+    assert "odd \\udc80 value=" in logs.TerminalFormatter().format(record).encode().decode()
 
 
 def test_a_line_is_one_line(tmp_path):
