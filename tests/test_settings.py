@@ -1,0 +1,258 @@
+"""Where settings come from, which are refused, and that no secret shows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deepseek_proxy import models
+from deepseek_proxy.settings import ENV_PREFIX, Settings, SettingsError, isolated, load, variables
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of whoever runs the tests must not count."""
+    for name in os.environ:
+        if name.startswith((ENV_PREFIX, "DEEPSEEK_API_KEY")):
+            monkeypatch.delenv(name)
+
+
+def complaints(config: Path | None = None, **overrides: object) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(config, **overrides)
+    return str(caught.value).splitlines()
+
+
+def key(settings: Settings) -> str | None:
+    return settings.deepseek_api_key.get_secret_value() if settings.deepseek_api_key else None
+
+
+# -- sources --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_needed() -> None:
+    settings = load()
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8787, 1)
+    assert str(settings.upstream_url) == "https://api.deepseek.com/"
+    assert settings.deepseek_api_key is None
+    assert settings.model_fields_set == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("gateway.toml", 'port = 9000\nseal_keys = ["a", "b"]\n[model_aliases]\nmine = "deepseek-v4-pro"\n'),
+        (
+            "gateway.json",
+            '{"port": 9000, "seal_keys": ["a", "b"], "model_aliases": {"mine": "deepseek-v4-pro"}}',
+        ),
+    ],
+)
+def test_a_file_in_either_format(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    settings = load(path)
+    assert settings.port == 9000
+    assert settings.model_aliases == {"mine": "deepseek-v4-pro"}
+    assert [secret.get_secret_value() for secret in settings.seal_keys] == ["a", "b"]
+
+
+def test_options_beat_the_environment_and_that_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("port = 1001\nworkers = 2\nhost = 'localhost'\n")
+    monkeypatch.setenv("DEEPSEEK_PROXY_CONFIG", str(path))
+    monkeypatch.setenv("DEEPSEEK_PROXY_PORT", "1002")
+    monkeypatch.setenv("DEEPSEEK_PROXY_WORKERS", "3")
+    settings = load(port=1003, workers=None)
+    assert (settings.port, settings.workers, settings.host) == (1003, 3, "localhost")
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_PORT", "")
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "")
+    assert load().port == 8787
+    assert load().deepseek_api_key is None
+
+
+def test_lists_are_comma_separated_and_maps_are_json_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_SEAL_KEYS", "first,second")
+    monkeypatch.setenv("DEEPSEEK_PROXY_MODEL_ALIASES", '{"gpt-5": "deepseek-v4-pro"}')
+    settings = load()
+    assert [secret.get_secret_value() for secret in settings.seal_keys] == ["first", "second"]
+    assert settings.model_aliases == {"gpt-5": "deepseek-v4-pro"}
+
+
+def test_isolated_settings_read_neither_environment_nor_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("workers = 7\n")
+    monkeypatch.setenv("DEEPSEEK_PROXY_CONFIG", str(path))
+    monkeypatch.setenv("DEEPSEEK_PROXY_PORT", "1")
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-other")
+    settings = isolated(deepseek_api_key="sk-mine")
+    assert (settings.port, settings.workers, key(settings)) == (8787, 1, "sk-mine")
+
+
+def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert load(log_dir="~/logs").log_dir == Path("/home/someone/logs")
+
+
+def test_systemd_chooses_the_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/gateway")
+    assert load().state_dir == Path("/var/lib/gateway")
+
+
+# -- the key --------------------------------------------------------------------------------------
+
+
+def test_the_sources_of_the_key_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("sk-file\n")
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'deepseek_api_key_file = "{secret}"\n')
+    assert key(load(config)) == "sk-file"
+    config.write_text(f'deepseek_api_key_file = "{secret}"\ndeepseek_api_key = "sk-config"\n')
+    assert key(load(config)) == "sk-config"
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-plain")
+    assert key(load(config)) == "sk-plain"
+    monkeypatch.setenv("DEEPSEEK_PROXY_DEEPSEEK_API_KEY", "sk-own")
+    assert key(load(config)) == "sk-own"
+    assert key(load(config, deepseek_api_key="sk-option")) == "sk-option"
+
+
+def test_a_key_file_that_cannot_be_read_is_a_mistake_like_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "none"
+    found = complaints(deepseek_api_key_file=path, port=-1)
+    assert f"deepseek_api_key_file: {path} cannot be read: No such file or directory" in found
+    assert any(line.startswith("port: ") for line in found)
+
+
+@pytest.mark.parametrize("bad", ["", "two words", "sk-naïve", "sk-a\r\nX-Evil: 1"])
+def test_a_key_must_fit_a_header(bad: str) -> None:
+    (line,) = complaints(deepseek_api_key=bad)
+    assert line.startswith("deepseek_api_key: ")
+    assert not bad or bad not in line
+
+
+# -- mistakes -------------------------------------------------------------------------------------
+
+
+def test_every_mistake_at_once_with_the_variable_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("log_backups = -1\nworker = 3\n")
+    monkeypatch.setenv("DEEPSEEK_PROXY_PORT", "high")
+    monkeypatch.setenv("DEEPSEEK_PROXY_WORKERS", "many")
+    found = complaints(path, workers=0)
+    assert [line.partition(": ")[0] for line in found] == [
+        "port (DEEPSEEK_PROXY_PORT)",
+        "workers",  # an option, not the variable
+        "log_backups",
+        "worker",
+    ]
+    assert found[-1] == "worker: no such setting; did you mean workers?"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("broken.toml", "port = \n", "line 1"),
+        ("broken.json", "{", "line 1"),
+        ("list.json", "[1]", "one object"),
+        ("latin.toml", b"host = '\xe9'", "utf-8"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, name: str, text: str | bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (line,) = complaints(path)
+    assert line.startswith(f"{path}: ")
+    assert words in line
+
+
+def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_CONFIG", str(tmp_path / "none.toml"))
+    assert complaints() == [
+        f"{tmp_path / 'none.toml'}: the configuration file cannot be read: No such file or directory"
+    ]
+
+
+def test_a_map_in_the_environment_that_is_not_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_MODEL_ALIASES", "gpt-5=deepseek-flash")
+    (line,) = complaints()
+    assert "model_aliases" in line
+    assert "not JSON" in line
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_duration_is_a_positive_number(seconds: float) -> None:
+    (line,) = complaints(heartbeat_seconds=seconds)
+    assert line.startswith("heartbeat_seconds: ")
+
+
+@pytest.mark.parametrize("url", ["https://user:secret@host", "https://host/?a=b", "ftp://host", "host"])
+def test_the_upstream_is_a_plain_http_url(url: str) -> None:
+    (line,) = complaints(upstream_url=url)
+    assert line.startswith("upstream_url: ")
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"default_model": "gpt-5"},
+        {"model_aliases": {"mine": "gpt-5"}},
+        {"model_aliases": {"mine": "other", "other": "deepseek-flash"}},  # an alias of an alias
+    ],
+)
+def test_aliases_and_the_default_name_known_models(wrong: dict[str, object]) -> None:
+    (line,) = complaints(**wrong)
+    assert "is not a model" in line
+    assert all(name in line for name in models.MODELS)
+
+
+def test_the_default_may_be_an_alias() -> None:
+    settings = load(default_model="mine", model_aliases={"mine": "deepseek-r1"})
+    assert settings.default_model == "mine"
+
+
+# -- who pays -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gateway.example"])
+def test_the_own_key_is_not_for_the_whole_network_unless_it_is_meant(host: str) -> None:
+    (line,) = complaints(host=host, deepseek_api_key="sk-own")
+    assert line.startswith("host: ")
+    assert "DEEPSEEK_PROXY_ALLOW_REMOTE=true" in line
+    assert load(host=host, deepseek_api_key="sk-own", allow_remote=True).host == host
+    assert load(host=host).host == host  # every client pays for itself
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_is_always_allowed(host: str) -> None:
+    assert load(host=host, deepseek_api_key="sk-own").host == host
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+
+def test_no_secret_shows_when_settings_are_printed() -> None:
+    settings = load(
+        deepseek_api_key="sk-canary-1", seal_keys="canary-2", upstream_proxy="http://u:canary-3@proxy:1"
+    )
+    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "canary" not in shown
+
+
+def test_the_variables_of_a_setting() -> None:
+    assert variables("heartbeat_seconds") == ("DEEPSEEK_PROXY_HEARTBEAT_SECONDS",)
+    assert variables("deepseek_api_key") == ("DEEPSEEK_PROXY_DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY")
