@@ -116,13 +116,16 @@ class JsonFormatter(OrjsonFormatter):
 
 
 class TerminalFormatter(logging.Formatter):
-    """One record as one line for a person: local time, level where it matters, message, fields."""
+    """One record as one line for a person: local time, level, message, fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created).astimezone()
         line = f"{moment:%H:%M:%S} {record.levelname.lower():<7} {_printable(record.getMessage())}"
-        if record.name != REQUEST_LOGGER:  # a request's sentence says what its fields say
-            line += "".join(f" {name}={_printable(str(value))}" for name, value in _fields(record))
+        fields = _fields(record)
+        if record.name == REQUEST_LOGGER:  # its sentence says what its fields say
+            names = {"request_id"} if record.levelno >= logging.WARNING else set()
+            fields = [(name, value) for name, value in fields if name in names]
+        line += "".join(f" {name}={_printable(str(value))}" for name, value in fields)
         for more in (record.exc_text, record.stack_info):
             if more:
                 line += "".join(f"\n    {_printable(part)}" for part in more.splitlines())

@@ -29,7 +29,7 @@ MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX: Final = "deepseek_proxy"
 OTHER: Final = "other"
 NONE: Final = "none"
-DIALECTS: Final = frozenset({"responses", "chat", "messages"})
+DIALECTS: Final = frozenset({"responses", "chat", "messages", "models"})
 
 _FIRST_TOKEN_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STREAM_BUCKETS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -154,5 +154,5 @@ def model_label(name: str | None) -> str:
 
 
 def dialect_label(name: str) -> str:
-    """`name` where it is one of the three dialects, else `other`."""
+    """`name` where it is a dialect, or `models` for the lists of models; else `other`."""
     return name if name in DIALECTS else OTHER

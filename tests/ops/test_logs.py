@@ -195,6 +195,8 @@ logs.configure(Settings(log_dir=None))
 logs.log_request(RequestRecord(
     request_id="req_1", dialect="chat", method="POST", path="/v1/x\\x1b[2J", status=200, duration_seconds=1,
     upstream_model="deepseek-flash"))
+logs.log_request(RequestRecord(
+    request_id="req_3", dialect="chat", method="POST", path="/v1/x", status=502, duration_seconds=1))
 try:
     raise OSError("broken\\x07\\npipe")
 except OSError:
@@ -207,8 +209,9 @@ def test_a_terminal_gets_sentences_and_no_control_characters():
     subprocess.run([sys.executable, "-c", TERMINAL], stderr=secondary, check=True, timeout=30)
     os.close(secondary)
     with os.fdopen(primary, "rb") as terminal:
-        first, second, *traceback = terminal.read1(65536).decode().split("\r\n")
+        first, failed, second, *traceback = terminal.read1(65536).decode().split("\r\n")
     assert re.fullmatch(r"\d\d:\d\d:\d\d info    POST /v1/x\\x1b\[2J 200 in 1\.00 s, deepseek-flash", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d warning POST /v1/x 502 in 1\.00 s request_id=req_3", failed)
     assert re.fullmatch(r"\d\d:\d\d:\d\d error   a\\nb request_id=req_2", second)
     assert traceback[0] == "    Traceback (most recent call last):"
     assert all(line.startswith("    ") for line in traceback if line)

@@ -145,12 +145,8 @@ def test_no_label_grows_with_what_clients_send(metrics):
 
 def test_labels_are_known_names():
     assert [model_label(name) for name in (*MODELS, "gpt-5", "", None)] == [*MODELS, "other", "other", "none"]
-    assert [dialect_label(name) for name in ("responses", "chat", "messages", "x")] == [
-        "responses",
-        "chat",
-        "messages",
-        "other",
-    ]
+    names = ("responses", "chat", "messages", "models", "x")
+    assert [dialect_label(name) for name in names] == ["responses", "chat", "messages", "models", "other"]
 
 
 def test_two_applications_do_not_share_numbers():
