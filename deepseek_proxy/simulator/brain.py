@@ -1,8 +1,8 @@
 """What the simulated model says when no script says it: simple, deterministic, and useful to a test.
 
-In this order: a forced tool is called; the user's directives are followed; JSON mode gets JSON; tool results are
-answered from; a tool is called where the user asks for one; facts from the conversation are recalled; a summary
-is a list of what the user said; everything else is an echo. Refuses to know HTTP, limits and faults.
+In this order: a forced tool is called; the user's directives are followed; JSON mode gets JSON; tool results
+are answered from; a tool is called where the user asks for one; facts from the conversation are recalled; a
+summary is a list of what the user said; everything else is an echo. Refuses to know HTTP, limits and faults.
 """
 
 from __future__ import annotations

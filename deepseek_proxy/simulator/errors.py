@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 
-class Refusal(Exception):  # noqa: N818  an answer, not a failure of the simulator
+class Refusal(Exception):
     """An answer that is not a completion. `headers` are additional to the content type."""
 
     def __init__(
@@ -47,10 +47,11 @@ def undeserialisable(reason: str) -> Refusal:
 
 def context_overflow(window: int, prompt_tokens: int, completion_tokens: int) -> Refusal:
     """400: prompt and asked-for completion (0 where none was asked for) exceed the window."""
+    total = prompt_tokens + completion_tokens
     return invalid(
-        f"This model's maximum context length is {window} tokens. However, you requested "
-        f"{prompt_tokens + completion_tokens} tokens ({prompt_tokens} in the messages, {completion_tokens} in "
-        "the completion). Please reduce the length of the messages or completion."
+        f"This model's maximum context length is {window} tokens. However, you requested {total} tokens "
+        f"({prompt_tokens} in the messages, {completion_tokens} in the completion). "
+        "Please reduce the length of the messages or completion."
     )
 
 

@@ -3,7 +3,8 @@
 A fault is written `NAME option=value …`; several are separated by commas: `keep-alive seconds=2, truncate`.
 Four kinds, by where they take hold: instead of the answer (`REFUSALS`), on what the model says
 (`TURN_FAULTS`), on the chunks (`CHUNK_FAULTS`), on the bytes and their timing (`STEP_FAULTS`).
-`docs/simulator.md` lists them for users. Refuses to know who asked for a fault (header, directive, script, command line) and what was asked.
+`docs/simulator.md` lists them for users. Refuses to know who asked for a fault (header, directive, script,
+command line) and what was asked.
 """
 
 from __future__ import annotations

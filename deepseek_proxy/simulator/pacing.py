@@ -34,7 +34,7 @@ class Break(NamedTuple):
 Step = Send | Pause | Break
 
 
-class ConnectionBroken(Exception):  # noqa: N818  not an error: what was asked for
+class ConnectionBroken(Exception):
     """Raised out of a body to tell the server to end the connection now."""
 
     def __init__(self, *, reset: bool) -> None:

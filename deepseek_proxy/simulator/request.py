@@ -36,11 +36,7 @@ class ChatRequest:
 
     @property
     def thinking(self) -> bool:
-        """On by default; `thinking.type` wins over the effort `none`."""
-        kind = (self.body.get("thinking") or {}).get("type")
-        if kind is None:
-            return self.body.get("reasoning_effort") != "none"
-        return bool(kind != "disabled")
+        return thinks(self.body)
 
     @property
     def effort(self) -> str:
@@ -123,6 +119,14 @@ class ChatRequest:
     def turn_number(self) -> int:
         """How many turns the model already took since the user's last message."""
         return sum(message["role"] == "assistant" for message in self.since_prompt)
+
+
+def thinks(body: Mapping[str, Any]) -> bool:
+    """Whether the model thinks: by default it does; `thinking.type` wins over the effort `none`."""
+    kind = (body.get("thinking") or {}).get("type")
+    if kind is None:
+        return body.get("reasoning_effort") != "none"
+    return bool(kind != "disabled")
 
 
 def text_of(message: Mapping[str, Any]) -> str:

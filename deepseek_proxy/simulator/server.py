@@ -1,4 +1,4 @@
-"""Serves a simulator over real sockets: HTTP/1.1 with keep-alive, chunked bodies, connections broken on demand.
+"""Serves a simulator on real sockets: HTTP/1.1 with keep-alive, chunked bodies, connections broken on demand.
 
 werkzeug's development server closes every connection after one answer; a client's connection reuse can only
 be tested against a server that keeps them. Refuses to know what is served, except that an application may

@@ -31,8 +31,8 @@ class Record:
     """One request as `GET /_simulator/requests` shows it.
 
     `key` is masked. `connection` is the client's port, by which reuse of a connection shows. `body` is the
-    parsed body, or its text where it is not JSON. `started` and `ended` are Unix times in seconds. `outcome` is
-    `under way`, `complete`, `refused`, `broken` (by a fault) or `client gone`.
+    parsed body, or its text where it is not JSON. `started` and `ended` are Unix times in seconds. `outcome`
+    is `under way`, `complete`, `refused`, `broken` (by a fault) or `client gone`.
     """
 
     number: int
@@ -132,7 +132,7 @@ class State:
             self._shown.clear()
 
     def due(self, request: ChatRequest, wished: Sequence[Fault]) -> list[Fault]:
-        """The faults to show now: server-wide and `wished` ones, as long as they were not shown `times` times.
+        """The faults to show now: server-wide and `wished` ones that were not shown `times` times yet.
 
         A wish counts for one conversation state, so that the same request again (a retry) gets past it.
         """

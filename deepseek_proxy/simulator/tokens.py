@@ -10,7 +10,8 @@ import re
 
 BYTES_PER_TOKEN = 4
 
-# Up to eight letters of a word with the space before it, one or two ideographs, up to two signs, or white space.
+# Up to eight letters of a word with the space before it, one or two ideographs, up to two signs, or white
+# space.
 _TOKEN = re.compile(r" ?[A-Za-z0-9_]{1,8}|[\u3400-\u9fff]{1,2}| ?[^\sA-Za-z0-9_\u3400-\u9fff]{1,2}|\s{1,8}")
 
 

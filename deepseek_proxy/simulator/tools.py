@@ -1,7 +1,8 @@
 """Which tool the simulated model calls, and with what: from the user's words and the tools' own descriptions.
 
 With one or two tools declared, one of them is called; among more, only the one that the user clearly asks
-for, so that "say hello" to an agent with twenty tools is answered in words. Refuses to know directives and scripts.
+for, so that "say hello" to an agent with twenty tools is answered in words. Refuses to know directives and
+scripts.
 """
 
 from __future__ import annotations
@@ -64,8 +65,7 @@ def best_match(functions: Sequence[Function], prompt: str) -> Function:
 
 
 def call(function: Function, prompt: str) -> Call:
-    """A call of `function`: with the JSON object in `prompt` if there is one that fits, else with as little as
-    its schema asks for."""
+    """A call of `function`: with the JSON object in `prompt` if one fits, else with as little as possible."""
     schema = function.get("parameters") or {"type": "object"}
     given = _object_in(prompt)
     if given is not None and set(schema.get("required") or ()) <= set(given):
