@@ -5,11 +5,7 @@ Each subcommand is a module. Refuses to know how a request is answered.
 
 import click
 
-from deepseek_proxy.cli.check import check
-from deepseek_proxy.cli.config import config
-from deepseek_proxy.cli.demo import demo
-from deepseek_proxy.cli.serve import serve
-from deepseek_proxy.cli.simulate import simulate
+from deepseek_proxy.cli import check, config, demo, serve, simulate
 from deepseek_proxy.version import __version__
 
 
@@ -19,5 +15,5 @@ def main() -> None:
     """A gateway that runs Codex and OpenAI-SDK apps on DeepSeek."""
 
 
-for _command in (serve, demo, simulate, check, config):
-    main.add_command(_command)
+for _module in (serve, demo, simulate, check, config):
+    main.add_command(_module.command)

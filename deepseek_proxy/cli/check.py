@@ -45,9 +45,9 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-@click.command(short_help="Find out what is missing, and what to do about it.")
+@click.command("check", short_help="Find out what is missing, and what to do about it.")
 @config_option
-def check(config_file: Path | None) -> None:
+def command(config_file: Path | None) -> None:
     """Check versions, settings, key, upstream, port and folders. Exit code 1 if something fails."""
     failed = False
     for finding in examine(config_file):
@@ -168,6 +168,13 @@ def _balance(base: str, settings: Settings) -> Iterator[Finding]:
         )
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer: following it would take the key to another host."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def _get(url: str, settings: Settings) -> tuple[int, Any]:
     """Status and JSON body (None where it is no JSON) of one GET. Raises `OSError` where no answer came."""
     proxy = settings.upstream_proxy.get_secret_value() if settings.upstream_proxy else None
@@ -175,6 +182,7 @@ def _get(url: str, settings: Settings) -> tuple[int, Any]:
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {}),
         urllib.request.HTTPSHandler(context=trust),
+        _NoRedirect,
     )
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  # AnyHttpUrl
     if settings.deepseek_api_key:

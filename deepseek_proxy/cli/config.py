@@ -18,11 +18,11 @@ from deepseek_proxy.ops.redaction import mask
 from deepseek_proxy.settings import Settings, variables
 
 
-@click.command(short_help="Print the effective settings, secrets masked.")
+@click.command("config", short_help="Print the effective settings, secrets masked.")
 @config_option
 @click.option("--format", "form", type=click.Choice(["toml", "json"]), default="toml", show_default=True)
 @click.option("--reference", is_flag=True, help="Print what every setting means, as Markdown.")
-def config(config_file: Path | None, form: str, reference: bool) -> None:
+def command(config_file: Path | None, form: str, reference: bool) -> None:
     """Print the effective settings, secrets masked, and where each comes from.
 
     The TOML form can be saved as a configuration file once the secrets are filled in or removed.

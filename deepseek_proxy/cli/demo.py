@@ -44,8 +44,8 @@ class DemoFailed(click.ClickException):
     """The demo did not run to its end; the message says where it stopped."""
 
 
-@click.command(short_help="Show a streamed answer; needs neither key nor network.")
-def demo() -> None:
+@click.command("demo", short_help="Show a streamed answer; needs neither key nor network.")
+def command() -> None:
     """Show a streamed answer with thinking and a tool call, against the simulator, then stop."""
     from deepseek_proxy.simulator import SimulatorConfig, running
 

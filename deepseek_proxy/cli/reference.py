@@ -95,5 +95,5 @@ def _default(name: str) -> str:
         return "none"
     if name.endswith("_bytes") and value % _MIB == 0:
         return f"`{value}` ({value // _MIB} MiB)"
-    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    shown = str(value).lower() if isinstance(value, bool) else str(value).rstrip("/")
     return f"`{shown}`"

@@ -21,7 +21,7 @@ from deepseek_proxy.version import __version__
 SERVER = (sys.executable, "-m", "gunicorn", "--config", "python:deepseek_proxy.gunicorn_conf")
 
 
-@click.command(short_help="Run the gateway.")
+@click.command("serve", short_help="Run the gateway.")
 @config_option
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8787]")
@@ -29,7 +29,7 @@ SERVER = (sys.executable, "-m", "gunicorn", "--config", "python:deepseek_proxy.g
 @click.option(
     "--upstream", metavar="URL", help="Base URL of the DeepSeek API.  [default: https://api.deepseek.com]"
 )
-def serve(
+def command(
     config_file: Path | None, host: str | None, port: int | None, workers: int | None, upstream: str | None
 ) -> None:
     """Run the gateway until Ctrl-C, which lets running answers finish; a second one cuts them.
@@ -80,5 +80,6 @@ def greeting(settings: Settings, url: str) -> str:
         "codex -c model=deepseek-flash -c model_provider=deepseek "
         f"-c 'model_providers.deepseek = {{ {provider} }}'"
     )
-    head = f"deepseek-proxy {__version__}: {url} -> {settings.upstream_url} with {key}. For Codex, paste:"
+    upstream = str(settings.upstream_url).rstrip("/")
+    head = f"deepseek-proxy {__version__}: {url} -> {upstream} with {key}. For Codex, paste:"
     return "\n".join((click.style(head, bold=True), *("  " + line for line in paste)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
+
 import click
 
 from deepseek_proxy.cli.options import url_of
 from deepseek_proxy.cli.serve import free_port
 
 
-@click.command(short_help="Run the simulated DeepSeek API alone.")
+@click.command("simulate", short_help="Run the simulated DeepSeek API alone.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8788, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
@@ -20,19 +24,31 @@ from deepseek_proxy.cli.serve import free_port
     type=click.FloatRange(0),
     help="Pause after each chunk.",
 )
-@click.option("--fault", default="", metavar="SPEC", help="A fault in every answer, such as `status=503`.")
+@click.option(
+    "--fault",
+    default="",
+    metavar="SPEC",
+    help="A fault in every answer: `503`, `keep-alive seconds=30`, `truncate`, ...",
+)
 @click.option(
     "--max-concurrency", type=click.IntRange(1), help="Answers that one key may have under way; then 429."
 )
-def simulate(host: str, port: int, token_seconds: float, fault: str, max_concurrency: int | None) -> None:
+def command(host: str, port: int, token_seconds: float, fault: str, max_concurrency: int | None) -> None:
     """Serve a simulated DeepSeek API until Ctrl-C; any key is good."""
-    from deepseek_proxy.simulator.app import create_simulator
-    from deepseek_proxy.simulator.config import SimulatorConfig
-    from deepseek_proxy.simulator.server import serve
+    from deepseek_proxy.simulator import SimulatorConfig, running
+    from deepseek_proxy.simulator.faults import FaultError
 
     config = SimulatorConfig(token_seconds=token_seconds, fault=fault, max_concurrency=max_concurrency)
-    app = create_simulator(config)
-    free = free_port(host, port)
-    url = url_of(host, free)
-    click.echo(f"A simulated DeepSeek API is at {url}; to use it: deepseek-proxy serve --upstream {url}")
-    serve(app, host, free)
+    try:
+        with (
+            running(config, host, free_port(host, port)) as listening,
+            contextlib.suppress(KeyboardInterrupt),
+        ):
+            url = url_of(host, int(listening.rpartition(":")[2]))
+            click.echo(
+                f"A simulated DeepSeek API is at {url}; to use it: deepseek-proxy serve --upstream {url}"
+            )
+            sys.stdout.flush()
+            threading.Event().wait()
+    except FaultError as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from None

@@ -1,0 +1,46 @@
+"""`deepseek-proxy demo` shows the whole way and stops by itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "deepseek_proxy", "demo"]
+
+
+def test_it_shows_thinking_a_tool_call_and_the_answer(tmp_path: Path) -> None:
+    """In an environment that would break a gateway: the demo has its own."""
+    started = time.monotonic()
+    ended = subprocess.run(
+        COMMAND,
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "TMPDIR": str(tmp_path),
+            "DEEPSEEK_PROXY_CONFIG": "none.toml",
+            "DEEPSEEK_PROXY_UPSTREAM_URL": "nonsense",
+            "DEEPSEEK_API_KEY": "sk-canary",
+            "http_proxy": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    shown = [line.strip() for line in ended.stdout.splitlines() if line.strip()]
+    parts = [line.split()[0] for line in shown[1:-1]]
+    assert parts == ["you", "thinks", "calls", "result", "thinks", "answers"], ended.stdout
+    assert 'calls  get_weather({"city": "Hamburg"})' in shown
+    assert "9 degrees" in shown[-2]
+    cached = re.fullmatch(r"(\d+) tokens in, (\d+) of them from the cache; \d+ out\..*", shown[-1])
+    assert cached is not None
+    assert 0 < int(cached[2]) < int(cached[1])
+    assert "\x1b" not in ended.stdout  # no colours where nobody looks
+    assert list(tmp_path.iterdir()) == []  # nothing stays behind
+    assert time.monotonic() - started < 30
