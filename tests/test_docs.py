@@ -1,0 +1,147 @@
+"""What the documents say is so: settings, routes, prices, commands, links, and both languages alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from deepseek_proxy import models
+from deepseek_proxy.app import create_app
+from deepseek_proxy.cli import main
+from deepseek_proxy.cli.reference import reference_page
+from deepseek_proxy.settings import Settings, isolated
+from deepseek_proxy.version import __version__
+
+ROOT = Path(__file__).parents[1]
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    return FENCED.sub("", page.read_text("utf-8"))
+
+
+def code(page: Path, *languages: str) -> list[str]:
+    return [block for language, block in FENCED.findall(page.read_text("utf-8")) if language in languages]
+
+
+def cells(page: Path) -> list[list[str]]:
+    """Every table row of a page, as its cells."""
+    rows = [line for line in prose(page).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+# -- the reference pages --------------------------------------------------------------------------
+
+
+def test_the_configuration_page_is_what_the_settings_say() -> None:
+    """`make docs` writes it anew."""
+    assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == reference_page()
+
+
+def test_every_setting_is_documented_once_with_all_four_cells() -> None:
+    rows = [row for row in cells(ROOT / "docs" / "configuration.md") if row[0].startswith("`")]
+    assert [row[0].strip("`") for row in rows] == list(Settings.model_fields)
+    assert all(len(row) == 4 and all(row) for row in rows)
+
+
+def test_every_route_is_documented_and_every_documented_route_is_there(tmp_path: Path) -> None:
+    app = create_app(isolated(state_dir=tmp_path))
+    there = {
+        f"{method} {re.sub('<[a-z:]+>', '<name>', rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    assert set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]*)`", page)) == there
+
+
+# -- both READMEs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda page: page.name)
+def test_the_prices_are_those_of_the_catalogue(readme: Path) -> None:
+    rows = [row for row in cells(readme) if row[0].startswith("`deepseek-") and len(row) == 4]
+    expected = [
+        [model.id, f"{price.input_cache_hit:g}", f"{price.input_cache_miss:.2f}", f"{price.output:.2f}"]
+        for model in models.MODELS.values()
+        for price in (model.off_peak, model.peak)
+    ]
+    assert [[re.findall("`(.+?)`", row[0])[0], *row[1:]] for row in rows] == expected
+    text = prose(readme)
+    assert all(f"{model.context_window:,}" in text for model in models.MODELS.values())
+    assert all(f"{model.max_output_tokens:,}" in text for model in models.MODELS.values())
+
+
+def test_both_languages_have_the_same_structure() -> None:
+    english, chinese = READMES
+    assert [len(level) for level in re.findall("^#+", prose(english), re.MULTILINE)] == [
+        len(level) for level in re.findall("^#+", prose(chinese), re.MULTILINE)
+    ]
+    assert [len(row) for row in cells(english)] == [len(row) for row in cells(chinese)]
+    assert len(re.findall("^- ", prose(english), re.MULTILINE)) == len(
+        re.findall("^- ", prose(chinese), re.MULTILINE)
+    )
+    for pattern in (r"\]\(([^)]+)\)", r"`([a-z_]+)`", r"<(https://[^>]+)>"):
+        assert sorted(set(re.findall(pattern, prose(english)))) == sorted(
+            set(re.findall(pattern, prose(chinese)))
+        )
+
+
+def test_both_languages_have_the_same_code() -> None:
+    def without_comments(readme: Path) -> list[tuple[str, str]]:
+        blocks = FENCED.findall(readme.read_text("utf-8"))
+        return [(language, re.sub(r" *#.*", "", block)) for language, block in blocks]
+
+    assert without_comments(READMES[0]) == without_comments(READMES[1])
+
+
+# -- every page -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", prose(page)):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    """`make TARGET` and `deepseek-proxy COMMAND --option`, in code and in sentences."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = page.read_text("utf-8")
+    spoken = "\n".join([*re.findall("`([^`\n]+)`", text), *code(page, "sh", "toml")])
+    for target in re.findall(r"(?<![\w-])make ([a-z]+)", spoken):
+        assert target in targets, f"make {target}"
+    for name, options in re.findall(
+        r"(?<![\w-])deepseek-proxy ([a-z]+)((?: --?[a-z-]+(?: [^-\s]\S*)?)*)", spoken
+    ):
+        assert name in main.commands, f"deepseek-proxy {name}"
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r" (--[a-z-]+)", options)) <= known, f"deepseek-proxy {name}{options}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_variables_are_settings(page: Path) -> None:
+    known = {f"DEEPSEEK_PROXY_{name.upper()}" for name in Settings.model_fields} | {"DEEPSEEK_PROXY_CONFIG"}
+    assert set(re.findall(r"DEEPSEEK_PROXY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known
+
+
+# -- the rest -------------------------------------------------------------------------------------
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    assert re.findall(r"^## \[(.+?)\]", prose(ROOT / "CHANGELOG.md"), re.MULTILINE)[0] == __version__
+
+
+def test_every_command_says_what_it_is_for() -> None:
+    for command in main.commands.values():
+        assert command.short_help
+        assert command.help
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        assert all(option.help for option in options if option.name != "form")
