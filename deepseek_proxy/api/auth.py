@@ -18,7 +18,8 @@ def identify(request: Request, settings: Settings) -> Caller:
         return Caller(key, tenant_of(key))
     if settings.deepseek_api_key is None:
         raise Unauthenticated(
-            "No DeepSeek API key. Send one as 'Authorization: Bearer sk-…', or set DEEPSEEK_API_KEY for the gateway."
+            "No DeepSeek API key. Send one as 'Authorization: Bearer sk-…', "
+            "or set DEEPSEEK_API_KEY for the gateway."
         )
     return Caller(settings.deepseek_api_key.get_secret_value(), OWN_TENANT)
 

@@ -20,7 +20,7 @@ from deepseek_proxy.translate.markup import Healer
 from deepseek_proxy.translate.responses.request import RequestContext, ResponsesRequest, parse
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.stream import ResponseStream, StreamOptions
-from deepseek_proxy.translate.schema import Mismatch
+from deepseek_proxy.translate.schema import MismatchError
 from deepseek_proxy.upstream import client
 from deepseek_proxy.upstream.call import Call
 
@@ -77,26 +77,24 @@ class _Answer:
             return response
         finally:
             if response is None:
-                self._note(machine, call)
+                _note(exchange, machine, call)
             else:
-                response.call_on_close(lambda: self._note(machine, call))
+                response.call_on_close(lambda: _note(exchange, machine, call))
 
     def whole(self) -> Response:
-        """Asks again, a bounded number of times, while the answer does not fit the schema that was asked for."""
+        """The answer in one piece; asked for again, within bounds, while it does not fit its schema."""
         parsed = self._request
         structured = parsed.structured
         for attempts_left in range(self._gateway.settings.schema_repair_attempts, -1, -1):
             machine = self._complete(parsed)
-            response = machine.response
-            assert response is not None
-            if structured is None or response["status"] != "completed" or not attempts_left:
+            if structured is None or machine.finish_reason != "stop" or not attempts_left:
                 break
             try:
                 structured.validate(machine.text)
                 break
-            except Mismatch as mismatch:
+            except MismatchError as mismatch:
                 parsed = _asked_again(parsed, machine.text, structured.repair_prompt(mismatch.reasons))
-        return Response(jsontext.dumps(response), mimetype="application/json")
+        return Response(jsontext.dumps(machine.response), mimetype="application/json")
 
     def _complete(self, parsed: ResponsesRequest) -> ResponseStream:
         machine = self._machine()
@@ -106,7 +104,7 @@ class _Answer:
             pipeline.complete(body, machine, self._healer())
         finally:
             call.close()
-            self._note(machine, call)
+            _note(self._exchange, machine, call)
         return machine
 
     def _check_client(self) -> None:
@@ -153,13 +151,13 @@ class _Answer:
             new_call_id=lambda: new_id(ids.CALL),
         )
 
-    def _note(self, machine: ResponseStream, call: Call) -> None:
-        """Tells the exchange how the answer ended."""
-        exchange = self._exchange
-        exchange.usage = machine.usage
-        exchange.finish_reason = machine.finish_reason
-        exchange.attempts += call.attempts
-        exchange.error = machine.error
+
+def _note(exchange: Exchange, machine: ResponseStream, call: Call) -> None:
+    """Tells the exchange how the answer ended. Holds nothing of the request, which may be megabytes."""
+    exchange.usage = machine.usage
+    exchange.finish_reason = machine.finish_reason
+    exchange.attempts += call.attempts
+    exchange.error = machine.error
 
 
 def _context(gateway: Gateway, caller: Caller) -> RequestContext:

@@ -85,7 +85,8 @@ def respond(
         headers=_STREAM_HEADERS,
         direct_passthrough=True,
     )
-    response.call_on_close(call.close)
+    # The worst that can come of draining a failed upstream is a tick's delay after the client has all.
+    response.call_on_close(lambda: call.close(drain=turn.ended))
     return response
 
 

@@ -133,14 +133,16 @@ def _check_range(path: str, value: float, low: float | None, high: float | None)
     if low is not None and value < low:
         word = "integer" if isinstance(value, int) else "decimal"
         raise InvalidRequest(
-            f"Invalid '{path}': {word} below minimum value. Expected a value >= {low}, but got {value} instead.",
+            f"Invalid '{path}': {word} below minimum value. "
+            f"Expected a value >= {low}, but got {value} instead.",
             param=path,
             code=f"{word}_below_min_value",
         )
     if high is not None and value > high:
         word = "integer" if isinstance(value, int) else "decimal"
         raise InvalidRequest(
-            f"Invalid '{path}': {word} above maximum value. Expected a value <= {high}, but got {value} instead.",
+            f"Invalid '{path}': {word} above maximum value. "
+            f"Expected a value <= {high}, but got {value} instead.",
             param=path,
             code=f"{word}_above_max_value",
         )

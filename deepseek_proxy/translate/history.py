@@ -521,10 +521,18 @@ def with_placeholders(messages: Sequence[Message]) -> list[Message] | None:
 
     For one more attempt after `MISSING_REASONING_ERROR`: some deployments refuse the empty string.
     """
-    mended = [
-        Message(**{**message, "reasoning_content": NO_REASONING})
-        if message["role"] == "assistant" and not message.get("reasoning_content")
-        else message
-        for message in messages
-    ]
+    mended = [_with_placeholder(message) for message in messages]
     return mended if mended != list(messages) else None
+
+
+def _with_placeholder(message: Message) -> Message:
+    if message["role"] != "assistant" or message.get("reasoning_content"):
+        return message
+    mended: Message = {
+        "role": "assistant",
+        "content": message["content"],
+        "reasoning_content": NO_REASONING,
+    }
+    if "tool_calls" in message:
+        mended["tool_calls"] = message["tool_calls"]
+    return mended

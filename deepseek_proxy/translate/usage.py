@@ -8,7 +8,7 @@ from deepseek_proxy.translate.hub import Usage
 
 
 def responses_usage(usage: Usage) -> dict[str, Any]:
-    """`ResponseUsage`. `cache_write_tokens` is required by openai-python 3.52's model; DeepSeek bills none."""
+    """`ResponseUsage`. openai-python 3.52 requires `cache_write_tokens`; DeepSeek bills none."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

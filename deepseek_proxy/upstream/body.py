@@ -8,16 +8,18 @@ and returns whatever has arrived.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any, Protocol
 
 import requests
 import urllib3
 
-from deepseek_proxy.errors import UpstreamTruncated
+from deepseek_proxy.errors import ProxyError, UpstreamTruncated
 from deepseek_proxy.upstream.framing import framing
 from deepseek_proxy.upstream.readiness import readiness
 
 RECEIVE_BYTES = 64 * 1024
+MAX_DRAIN_READS = 8
 
 
 class Body(Protocol):
@@ -27,33 +29,36 @@ class Body(Protocol):
         Raises `UpstreamTruncated` when the connection ends before the body does.
         """
 
-    def close(self) -> None:
-        """Gives the connection back if the body was read to its end, else closes it."""
+    def close(self, *, drain: bool = False) -> None:
+        """Gives the connection back if the body was read to its end, else closes it.
+
+        `drain` reads on for a tick at most: the end of the framing often comes a moment after the answer's.
+        """
 
 
 def body_of(response: requests.Response) -> Body:
     """The body of a response that was requested with `stream=True`."""
-    sock = _socket_of(response)
+    raw = response.raw
+    sock = _socket_of(raw)
     encoded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-    if sock is None or encoded:
-        return BufferedBody(response)
-    return SocketBody(response, sock)
+    return BufferedBody(raw) if sock is None or encoded else SocketBody(raw, sock)
 
 
 class SocketBody:
     """Receives from the connection's own socket: one wait and one receive for all that has arrived."""
 
-    __slots__ = ("_framing", "_readiness", "_received", "_response", "_sock", "_tls_pending")
+    __slots__ = ("_framing", "_raw", "_readiness", "_received", "_sock", "_tls_pending")
 
-    def __init__(self, response: requests.Response, sock: socket.socket) -> None:
-        self._response = response
+    def __init__(self, raw: Any, sock: socket.socket) -> None:
+        self._raw = raw
         self._sock = sock
-        self._received = _buffered(response, sock)  # arrived together with the header
-        self._framing = framing(
-            response.headers.get("Transfer-Encoding"), response.headers.get("Content-Length")
-        )
+        self._received = _buffered(raw, sock)  # arrived together with the header
+        self._framing = framing(raw.headers.get("Transfer-Encoding"), raw.headers.get("Content-Length"))
         self._readiness = readiness(sock)
         self._tls_pending = getattr(sock, "pending", None)
+        if raw.connection is not None and raw.connection.sock is not None:
+            # The connection keeps the socket; the reader and its buffer are not needed any more.
+            raw._fp.close()
 
     def read(self) -> bytes | None:
         if received := self._received:
@@ -77,48 +82,51 @@ class SocketBody:
         # Framing alone (the end of a chunk) is a sign of life, but there is nothing to pass on.
         return content or (b"" if self._framing.complete else None)
 
-    def close(self) -> None:
+    def close(self, *, drain: bool = False) -> None:
+        if drain:
+            with suppress(ProxyError):  # the answer was whole without it
+                for _ in range(MAX_DRAIN_READS):
+                    if not self.read():
+                        break
         self._readiness.close()
-        raw: Any = self._response.raw
         if self._framing.complete:
-            raw._fp.close()  # the standard library's reader, which does not know that we read its body
-            raw.release_conn()
+            self._raw.release_conn()
         else:
-            self._response.close()
+            self._raw.close()
 
 
 class BufferedBody:
     """Reads through urllib3, which undoes a content encoding nobody asked for; waits inside."""
 
-    __slots__ = ("_response",)
+    __slots__ = ("_raw",)
 
-    def __init__(self, response: requests.Response) -> None:
-        self._response = response
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
 
     def read(self) -> bytes | None:
         try:
-            data: bytes = self._response.raw.read1(RECEIVE_BYTES, decode_content=True)
+            data: bytes = self._raw.read1(RECEIVE_BYTES, decode_content=True)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UpstreamTruncated(f"The connection to the upstream broke: {error}") from None
         return data
 
-    def close(self) -> None:
-        self._response.close()
+    def close(self, *, drain: bool = False) -> None:
+        self._raw.close()
 
 
-def _reader_of(response: requests.Response) -> Any:
+def _reader_of(raw: Any) -> Any:
     """The buffered reader below urllib3 and http.client; None where there is no network below."""
-    return getattr(getattr(response.raw, "_fp", None), "fp", None)
+    return getattr(getattr(raw, "_fp", None), "fp", None)
 
 
-def _socket_of(response: requests.Response) -> socket.socket | None:
-    sock = getattr(getattr(_reader_of(response), "raw", None), "_sock", None)
+def _socket_of(raw: Any) -> socket.socket | None:
+    sock = getattr(getattr(_reader_of(raw), "raw", None), "_sock", None)
     return sock if isinstance(sock, socket.socket) else None
 
 
-def _buffered(response: requests.Response, sock: socket.socket) -> bytes:
+def _buffered(raw: Any, sock: socket.socket) -> bytes:
     """Takes out what the reader received beyond the header, without waiting for more."""
-    reader = _reader_of(response)
+    reader = _reader_of(raw)
     timeout = sock.gettimeout()
     sock.settimeout(0)
     try:

@@ -67,13 +67,9 @@ class Call:
 
         Raises `ProxyError` when the answer fails, is cut, or one of the clocks runs out.
         """
-        if self._body is None:
-            return None if not self.wait() else self.read_body()
-        return self.read_body()
-
-    def read_body(self) -> bytes | None:
-        assert self._body is not None
-        received = self._body.read()
+        if self._body is None and not self.wait():
+            return None
+        received = self._body.read() if self._body is not None else b""
         if received is None:
             now = time.monotonic()
             if now - self._last_bytes > self.clocks.bytes_idle:
@@ -97,8 +93,11 @@ class Call:
                 raise UpstreamError(f"The upstream's answer is longer than {max_bytes} bytes.")
         return b"".join(parts)
 
-    def close(self) -> None:
-        """Ends the call: the connection goes back to the pool if the answer was read, else it is closed."""
+    def close(self, *, drain: bool = False) -> None:
+        """Ends the call: the connection goes back to the pool if the answer was read, else it is closed.
+
+        `drain` says that the answer is whole, and only the end of its framing may be missing.
+        """
         self._given_up.set()
         with self._lock:
             abort, body = self._abort_attempt, self._body
@@ -106,7 +105,7 @@ class Call:
         if abort is not None:
             abort()
         if body is not None:
-            body.close()
+            body.close(drain=drain)
 
     # -- for who makes the attempts ---------------------------------------------------------------
 

@@ -59,6 +59,9 @@ class Client:
             after_finish=settings.after_finish_seconds,
         )
         self._session = _session(settings)
+        self._adapter = self._session.get_adapter(self._url)
+        # Prepared once: requests looks at every part of a request anew, though only the body changes.
+        self._prepared = self._session.prepare_request(requests.Request("POST", self._url))
 
     def open(self, request: Request) -> Call:
         """Starts a call and returns at once; the call reports how it went."""
@@ -110,18 +113,12 @@ class Client:
     def _post(self, request: Request, call: Call) -> Body:
         _current.call = call
         try:
-            response = self._session.post(
-                self._url,
-                data=request.body,
-                headers={
-                    "Authorization": f"Bearer {request.key}",
-                    "Content-Type": "application/json",
-                    "Accept": "text/event-stream" if request.stream else "application/json",
-                    "X-Request-ID": request.request_id,
-                },
-                timeout=self._timeout,
-                allow_redirects=False,
+            response = self._adapter.send(
+                self._prepare(request),
                 stream=True,
+                timeout=self._timeout,
+                verify=self._session.verify or True,
+                proxies=self._session.proxies,
             )
         except (requests.RequestException, OSError) as error:
             if call.given_up:
@@ -131,6 +128,20 @@ class Client:
             _current.call = None
             call.abort_with(None)
         return _checked(response, request)
+
+    def _prepare(self, request: Request) -> requests.PreparedRequest:
+        prepared = self._prepared.copy()
+        prepared.headers.update(
+            {
+                "Authorization": f"Bearer {request.key}",
+                "Content-Type": "application/json",
+                "Content-Length": str(len(request.body)),
+                "Accept": "text/event-stream" if request.stream else "application/json",
+                "X-Request-ID": request.request_id,
+            }
+        )
+        prepared.body = request.body
+        return prepared
 
 
 def _checked(response: requests.Response, request: Request) -> Body:
@@ -150,7 +161,7 @@ def _checked(response: requests.Response, request: Request) -> Body:
 
 
 def _is_document(content_type: str) -> bool:
-    """Whether this is a page or an object where a stream was asked for; hosts that name no type are believed."""
+    """Whether this is no stream, although one was asked for; hosts that name no type are believed."""
     return content_type.startswith(("text/html", "application/json"))
 
 

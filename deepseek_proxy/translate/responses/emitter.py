@@ -48,7 +48,7 @@ class Emitter:
         return sse.encode(event.encode(), data)
 
     def lifecycle(self, event: str, response: bytes) -> bytes:
-        """An event that carries the whole Response, given as JSON so that it is dumped once for two events."""
+        """An event with the whole Response, given as JSON so that it is dumped once for two events."""
         number = self._next
         self._next += 1
         return b'event: %b\ndata: {"type":"%b","sequence_number":%d,"response":%b}\n\n' % (

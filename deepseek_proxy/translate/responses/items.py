@@ -258,7 +258,7 @@ def _file(part: Mapping[str, Any], path: str) -> TextPart:
     if data is None:
         key = "file_id" if part.get("file_id") is not None else "file_url"
         raise InvalidRequest(
-            f"Files by '{key}' are not supported: send the file's text in 'file_data' as a data URL or base64.",
+            f"Files by '{key}' are not supported: send the text in 'file_data', as a data URL or base64.",
             param=f"{path}.{key}",
             code="unsupported_value",
         )

@@ -37,9 +37,9 @@ _VERBOSITY_HINTS: Final = {
     "high": "Answer at length, with the details and the reasons.",
 }
 _KNOWN_FIELDS: Final = frozenset(
-    "model input instructions stream stream_options store previous_response_id conversation background include "
-    "max_output_tokens max_tool_calls metadata parallel_tool_calls reasoning text temperature top_p top_logprobs "
-    "tools tool_choice truncation prompt prompt_cache_key prompt_cache_retention prompt_cache_options "
+    "model input instructions stream stream_options store previous_response_id conversation background "
+    "include max_output_tokens max_tool_calls metadata parallel_tool_calls reasoning text temperature top_p "
+    "top_logprobs tools tool_choice truncation prompt prompt_cache_key prompt_cache_retention prompt_cache_options "
     "safety_identifier user service_tier context_management presence_penalty frequency_penalty "
     # Sent by clients, without meaning here.
     "client_metadata moderation".split()
@@ -166,7 +166,8 @@ def _refuse_state(body: Mapping[str, Any]) -> None:
         )
     if body.get("conversation") is not None:
         raise NotFound(
-            "Conversation not found. This gateway stores no conversations: send the whole conversation in 'input'.",
+            "Conversation not found. This gateway stores no conversations: "
+            "send the whole conversation in 'input'.",
             param="conversation",
         )
     if fields.boolean(body, "background", False):

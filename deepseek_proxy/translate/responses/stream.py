@@ -256,7 +256,7 @@ class ResponseStream:
         return b"".join(self._close(call, "completed") for call in self._open_calls() if call.is_whole)
 
     def _close_all(self, status: ItemStatus) -> bytes:
-        frames = self._before_output() if not self._items else self._close_text(status)
+        frames = self._close_text(status) if self._items else self._before_output()
         for call in self._open_calls():
             frames += self._close(call, status)
         thinking = "".join(self._thinking)

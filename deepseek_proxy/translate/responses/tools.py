@@ -46,8 +46,8 @@ _CLIENT_RUN: Final[Mapping[str, tuple[Tool, str, Mapping[str, Any]]]] = {
     ),
     "apply_patch": (
         APPLY_PATCH,
-        "Creates, updates or deletes one file. `diff` is a V4A diff: lines that start with a space (context), "
-        "- (removed) or + (added), under @@ section headers; a new file has only + lines.",
+        "Creates, updates or deletes one file. `diff` is a V4A diff: lines that start with a space "
+        "(context), - (removed) or + (added), under @@ section headers; a new file has only + lines.",
         {
             "type": "object",
             "properties": {
@@ -180,8 +180,8 @@ def _named(choice: Mapping[str, Any], table: ToolTable) -> str:
     if kind in _CLIENT_RUN:
         tool = _CLIENT_RUN[kind][0]
     elif kind in ("function", "custom"):
-        source = choice.get("function") if isinstance(choice.get("function"), dict) else choice
-        assert isinstance(source, dict)
+        nested = choice.get("function")  # Chat Completions' form
+        source = nested if isinstance(nested, dict) else choice
         name = fields.required_string(source, "name", "tool_choice")
         tool = Tool(ToolKind(kind), name, fields.string(source, "namespace", "tool_choice"))
     else:
