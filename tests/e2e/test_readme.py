@@ -1,0 +1,115 @@
+"""The README's examples, as they stand there, through a real gateway to the simulator.
+
+Only the port is another one. Clients from npm are in `.cache/npm` (`make test` puts them there).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from harness.gateway import Gateway
+
+from deepseek_proxy.cli.serve import greeting
+from deepseek_proxy.settings import isolated
+from deepseek_proxy.simulator import running
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+NPM = ROOT / ".cache" / "npm" / "node_modules"
+README = (ROOT / "README.md").read_text("utf-8")
+KEY = "sk-reader-0123456789"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running() as upstream:
+        server = Gateway(tmp_path_factory.mktemp("gateway"), upstream)
+        yield server
+        server.stop()
+
+
+def example(language: str, holding: str, port: int) -> str:
+    """The one code block of the README in `language` with `holding` in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (found,) = [block for block in blocks if holding in block]
+    return found.replace("127.0.0.1:8787", f"127.0.0.1:{port}")
+
+
+def run(
+    arguments: list[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A program that ends well. Its environment holds a key and nothing else that could help."""
+    ended = subprocess.run(
+        arguments,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "DEEPSEEK_API_KEY": KEY, **(variables or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended
+
+
+def needs(program: str, package: str) -> None:
+    if shutil.which(program) is None or not (NPM / package).is_dir():
+        pytest.skip(f"{program} or the npm package {package} is not installed")
+
+
+def test_python(gateway: Gateway, tmp_path: Path) -> None:
+    ended = run([sys.executable, "-c", example("python", "OpenAI", gateway.port)], tmp_path)
+    assert "Why is the sky blue?" in ended.stdout
+
+
+def test_javascript(gateway: Gateway, tmp_path: Path) -> None:
+    needs("node", "openai")
+    (tmp_path / "node_modules").symlink_to(NPM)
+    (tmp_path / "example.mjs").write_text(example("js", "OpenAI", gateway.port))
+    assert "Why is the sky blue?" in run(["node", "example.mjs"], tmp_path).stdout
+
+
+def test_curl(gateway: Gateway, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    shown = run(["sh", "-c", example("sh", "curl", gateway.port)], tmp_path).stdout
+    assert shown.startswith("event: response.created\n")
+    assert shown.endswith("data: [DONE]\n\n")
+
+
+def codex(folder: Path, config: str, *options: str) -> subprocess.CompletedProcess[str]:
+    needs("node", "@openai/codex")
+    home = folder / "home"
+    home.mkdir()
+    (home / "config.toml").write_text(config)
+    launcher = NPM / "@openai" / "codex" / "bin" / "codex.js"
+    prompt = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "say hello"]
+    return run(["node", str(launcher), *options, *prompt], folder, {"CODEX_HOME": str(home)})
+
+
+def test_codex_with_the_configuration_file(gateway: Gateway, tmp_path: Path) -> None:
+    ended = codex(tmp_path, example("toml", "model_providers", gateway.port))
+    assert ended.stdout == "hello\n"
+    assert "metadata" not in ended.stderr  # "Model metadata for … not found": the catalogue was not read
+
+
+def test_codex_without_a_key_where_the_gateway_has_one(gateway: Gateway, tmp_path: Path) -> None:
+    config = example("toml", "model_providers", gateway.port)
+    assert codex(tmp_path, re.sub("^env_key.*$", "", config, flags=re.MULTILINE)).stdout == "hello\n"
+
+
+@pytest.mark.parametrize("key", [None, "sk-own"])
+def test_codex_with_the_line_that_serve_prints(gateway: Gateway, tmp_path: Path, key: str | None) -> None:
+    line = greeting(isolated(deepseek_api_key=key), f"http://127.0.0.1:{gateway.port}").splitlines()[-1]
+    _, *options = shlex.split(line)
+    assert codex(tmp_path, "", *options).stdout == "hello\n"
