@@ -10,12 +10,12 @@ import string
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from deepseek_proxy.simulator import brain, cache, errors, faults, tokens, wire
+from deepseek_proxy.simulator import brain, cache, errors, faults, markup, tokens, wire
 from deepseek_proxy.simulator.directives import DirectiveError
 from deepseek_proxy.simulator.pacing import Pause, Send, Step
 from deepseek_proxy.simulator.request import ChatRequest
@@ -36,35 +36,37 @@ def prepare(request: ChatRequest, state: State, wished: Sequence[Fault]) -> Iter
         turn = state.script.take(request.prompt, request.model.id) or brain.answer(request)
     except DirectiveError as problem:
         raise errors.invalid(f"Simulator: {problem}") from None
+    if not request.thinking:
+        turn = replace(turn, reasoning="")
     due = state.due(request, (*wished, *turn.faults))
     if (refusal := faults.refusal(due)) is not None:
         raise refusal
-    turn = faults.on_turn(turn, due)
-    pace = _Pace.of(turn, state)
-    answer = _limited(turn, request, pace, prompt, state.cache)
+    turn = faults.on_turn(_parsed_calls(turn, request), due)
+    answer = _limited(turn, request, prompt, state.cache)
     identity = _identity(request, turn)
     shape = _shape(request)
     state.cache.remember(request, prompt)
     body = wire.completion(answer, identity, shape)
     state.cache.remember(request, prompt + cache.render_answer(body["choices"][0]["message"]))
-    if request.stream:
-        chunks = faults.on_chunks(list(wire.chunks(answer, identity, shape)), due)
-        return faults.on_steps(_stream(chunks, pace.token_seconds), due)
-    return _body(orjson.dumps(body), due)
+    if not request.stream:
+        return _body(orjson.dumps(body), due)
+    characters, seconds = turn.chunk_characters, turn.token_seconds
+    chunks = wire.chunks(
+        answer, identity, shape, state.config.chunk_characters if characters is None else characters
+    )
+    steps = _stream(
+        faults.on_chunks(list(chunks), due), state.config.token_seconds if seconds is None else seconds
+    )
+    return faults.on_steps(steps, due)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    chunk_characters: int | None
-    token_seconds: float
-
-    @classmethod
-    def of(cls, turn: Turn, state: State) -> _Pace:
-        own, config = turn, state.config
-        return cls(
-            config.chunk_characters if own.chunk_characters is None else own.chunk_characters,
-            config.token_seconds if own.token_seconds is None else own.token_seconds,
-        )
+def _parsed_calls(turn: Turn, request: ChatRequest) -> Turn:
+    """The turn as DeepSeek's server parses it: where the request has no tools, calls stay markup in the
+    text."""
+    if request.tools or not turn.calls:
+        return turn
+    style = "v4.1" if request.model.vision else "v4"
+    return replace(turn, text=turn.text + markup.of_calls(turn.calls, style), calls=())
 
 
 def _check_window(request: ChatRequest, prompt: bytes, window: int) -> None:
@@ -73,12 +75,10 @@ def _check_window(request: ChatRequest, prompt: bytes, window: int) -> None:
         raise errors.context_overflow(window, tokens.count(prompt), asked)
 
 
-def _limited(
-    turn: Turn, request: ChatRequest, pace: _Pace, prompt: bytes, prefixes: cache.PrefixCache
-) -> Answer:
+def _limited(turn: Turn, request: ChatRequest, prompt: bytes, prefixes: cache.PrefixCache) -> Answer:
     """The turn after stop sequences and `max_tokens`."""
     stopped = _stopped(turn, request.stop)
-    pieces = wire.pieces_of(stopped, pace.chunk_characters)
+    pieces = wire.pieces_of(stopped)
     natural = "tool_calls" if stopped.calls else "stop"
     finish = stopped.finish or natural
     if len(pieces) > request.max_tokens:

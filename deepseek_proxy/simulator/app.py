@@ -54,7 +54,7 @@ def _deepseek(state: State) -> Blueprint:
     @routes.post("/chat/completions")
     @routes.post("/v1/chat/completions")
     def chat_completions() -> Response:
-        asked = ChatRequest(rules.check(request.get_data()), g.key)
+        asked = ChatRequest(rules.check(request.get_data(), json_schema=state.config.json_schema), g.key)
         try:
             wished = faults.parse(request.headers.get(FAULT_HEADER, ""))
         except FaultError as problem:

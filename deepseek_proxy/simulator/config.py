@@ -18,6 +18,7 @@ class SimulatorConfig:
     characters where None makes one of each token. `fault` applies to every answer, in the grammar of
     `faults.py`. `context_window` is in tokens. `max_concurrency` is the number of answers that one key may
     have under way; the next one is answered with 429. `max_recorded` bounds `GET /_simulator/requests`.
+    `json_schema` accepts that response format, which DeepSeek's chat endpoint refuses (Nov 2026).
     """
 
     token_seconds: float = 0.0
@@ -25,5 +26,6 @@ class SimulatorConfig:
     fault: str = ""
     context_window: int = models.FLASH.context_window
     max_concurrency: int | None = None
-    max_recorded: int = 1000
+    max_recorded: int = 200
+    json_schema: bool = False
     max_body_bytes: int = 48 * 1024 * 1024

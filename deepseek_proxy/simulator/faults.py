@@ -15,9 +15,7 @@ from dataclasses import replace
 from itertools import chain, groupby
 from typing import Any, Final
 
-import orjson
-
-from deepseek_proxy.simulator import errors
+from deepseek_proxy.simulator import errors, markup
 from deepseek_proxy.simulator.errors import Refusal
 from deepseek_proxy.simulator.pacing import Break, Pause, Send, Step
 from deepseek_proxy.simulator.turns import Fault, Turn
@@ -57,20 +55,12 @@ def _given(number: float) -> float | None:
 # -- on what the model says -----------------------------------------------------------------------
 
 
-def _leak_markup(turn: Turn, fault: Fault) -> Turn:
-    gap, outer = {"v4.1": (" ", " calls"), "v4": ("", "tool_calls")}[fault.text("style")]
-    tag = fault.text("pipe") + "DSML" + fault.text("pipe")
-    lines = [f"<{tag}{outer}>"]
-    for call in turn.calls:
-        lines.append(f'<{tag}{gap}invoke name="{call.name}">')
-        for name, value in orjson.loads(call.arguments).items():
-            textual = isinstance(value, str)
-            shown = value if textual else orjson.dumps(value).decode()
-            kind = "true" if textual else "false"
-            lines.append(f'<{tag}{gap}parameter name="{name}" string="{kind}">{shown}</{tag}{gap}parameter>')
-        lines.append(f"</{tag}{gap}invoke>")
-    lines.append(f"</{tag}{outer}>")
-    return replace(turn, text=turn.text + "\n\n" + "\n".join(lines), calls=())
+def _leaked(turn: Turn, fault: Fault) -> Turn:
+    if not turn.calls:
+        return turn
+    return replace(
+        turn, text=turn.text + markup.of_calls(turn.calls, fault.text("style"), fault.text("pipe")), calls=()
+    )
 
 
 TURN_FAULTS: Final[Mapping[str, tuple[Options, Callable[[Turn, Fault], Turn]]]] = {
@@ -84,7 +74,7 @@ TURN_FAULTS: Final[Mapping[str, tuple[Options, Callable[[Turn, Fault], Turn]]]] 
             turn, text="{" + " \n" * int(fault.number("tokens")), calls=(), finish="length"
         ),
     ),
-    "dsml": ({"style": "v4.1", "pipe": "｜"}, _leak_markup),
+    "dsml": ({"style": "v4.1", "pipe": markup.PIPE}, _leaked),
 }
 
 

@@ -6,8 +6,25 @@ Refuses to know what the value is for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
+
+_GUESSES: Final = (
+    "a",
+    "A",
+    "1",
+    "10",
+    "a1",
+    "A1",
+    "abc",
+    "ABC",
+    "123",
+    "1.0",
+    "1.0.0",
+    "2026-11-01",
+    "#ffffff",
+)
 
 Schema = Mapping[str, Any] | bool
 
@@ -92,6 +109,8 @@ def _number(schema: Mapping[str, Any], kind: str) -> int | float:
 
 def _string(schema: Mapping[str, Any]) -> str:
     text = _FORMATS.get(schema.get("format", ""), "text")
+    if "pattern" in schema:
+        text = next((guess for guess in (text, *_GUESSES) if re.search(schema["pattern"], guess)), text)
     text = text.ljust(int(schema.get("minLength", 0)), "x")
     return text[: schema["maxLength"]] if "maxLength" in schema else text
 

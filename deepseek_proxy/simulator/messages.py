@@ -38,21 +38,34 @@ def present(body: Body) -> None:
 
 
 def sound(body: Body) -> None:
-    """Each message for itself."""
-    sees = (models.MODELS.get(body["model"]) or models.ALIASES[body["model"]].model).vision
-    for i, message in enumerate(body["messages"]):
+    """Each message for itself, and its place: every call is answered directly after its message, once."""
+    name = body["model"]
+    sees = (models.MODELS.get(name) or models.ALIASES[name].model).vision
+    messages = body["messages"]
+    answered_up_to = 0
+    for i, message in enumerate(messages):
         if message["role"] == "assistant":
             _assistant_sound(message, i)
-        content = message.get("content")
-        if not isinstance(content, list) or not sees:
-            continue
-        if message["role"] == "assistant" and any(part["type"] == "image_url" for part in content):
-            raise invalid("Image in assistant message is not supported")
-        for part in content:
-            if part["type"] == "image_url":
-                _image_sound(part["image_url"]["url"], i)
-            elif part["type"] == "file":
-                _file_sound(part, i)
+        if sees and isinstance(message.get("content"), list):
+            _parts_sound(message, i)
+        if message["role"] == "tool" and i >= answered_up_to:
+            raise invalid(
+                "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'"
+            )
+        if calls := message.get("tool_calls"):
+            _answered([call["id"] for call in calls], messages, i)
+            answered_up_to = i + 1 + len(calls)
+
+
+def _parts_sound(message: Body, i: int) -> None:
+    parts = message["content"]
+    if message["role"] == "assistant" and any(part["type"] == "image_url" for part in parts):
+        raise invalid("Image in assistant message is not supported")
+    for part in parts:
+        if part["type"] == "image_url":
+            _image_sound(part["image_url"]["url"], i)
+        elif part["type"] == "file":
+            _file_sound(part, i)
 
 
 def _assistant_sound(message: Body, i: int) -> None:
@@ -108,34 +121,25 @@ def _is_base64(text: str) -> bool:
     return True
 
 
-def ordered(body: Body) -> None:
-    """Every call is answered, directly after its message, once; nothing else is."""
-    messages = body["messages"]
-    i = 0
-    while i < len(messages):
-        if messages[i]["role"] == "tool":
-            raise invalid(
-                "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'"
-            )
-        calls = messages[i].get("tool_calls") or ()
-        _answered([call["id"] for call in calls], messages, i)
-        i += 1 + len(calls)
-
-
 def _answered(ids: Sequence[str], messages: Sequence[Body], i: int) -> None:
     if (twice := _repeated(ids)) is not None:
         raise invalid(f"Duplicate value for 'tool_call_id' of {ids[twice]} in message[{i}]")
-    results = messages[i + 1 : i + 1 + len(ids)]
-    if len(results) < len(ids) or any(result["role"] != "tool" for result in results):
-        raise invalid(f"{_UNANSWERED}. (insufficient tool messages following tool_calls message)")
-    answered = [result["tool_call_id"] for result in results]
-    for answer in answered:
+    answered: list[str] = []
+    for result in messages[i + 1 : i + 1 + len(ids)]:
+        if result["role"] != "tool":
+            break
+        answer = result["tool_call_id"]
         if answer not in ids:
             raise invalid(
                 f"{_UNANSWERED}, The following tool_call_ids did not have response messages: {answer}"
             )
-    if (twice := _repeated(answered)) is not None:
-        raise invalid(f"Duplicate value for 'tool_call_id' of {answered[twice]} in message[{i + 1 + twice}]")
+        if answer in answered:
+            raise invalid(
+                f"Duplicate value for 'tool_call_id' of {answer} in message[{i + 1 + len(answered)}]"
+            )
+        answered.append(answer)
+    if len(answered) < len(ids):
+        raise invalid(f"{_UNANSWERED}. (insufficient tool messages following tool_calls message)")
 
 
 def _repeated(ids: Sequence[str]) -> int | None:

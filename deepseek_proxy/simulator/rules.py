@@ -47,8 +47,8 @@ def authorise(authorization: str | None) -> str:
     return key
 
 
-def check(raw: bytes) -> Body:
-    """The body, when DeepSeek accepts it. Raises `Refusal`."""
+def check(raw: bytes, *, json_schema: bool = False) -> Body:
+    """The body, when DeepSeek accepts it. Raises `Refusal`. `json_schema` opens that response format."""
     body = _parsed(raw)
     try:
         shapes.REQUEST(body, "")
@@ -56,6 +56,8 @@ def check(raw: bytes) -> Body:
         raise errors.undeserialisable(str(problem)) from None
     for rule in _RULES:
         rule(body)
+    if not json_schema and (body.get("response_format") or {}).get("type") in ("json_schema", "regex"):
+        raise invalid("This response_format type is unavailable now")
     return body
 
 
@@ -175,8 +177,6 @@ def _strict_together(body: Body) -> None:
 
 def _json_mentioned(body: Body) -> None:
     kind = (body.get("response_format") or {}).get("type")
-    if kind in ("json_schema", "regex"):
-        raise invalid("This response_format type is unavailable now")
     if kind == "json_object" and not any("json" in text_of(m).lower() for m in body["messages"]):
         raise invalid(
             "Prompt must contain the word 'json' in some form to use 'response_format' of type 'json_object'."
@@ -237,7 +237,6 @@ _RULES: Final[Sequence[Callable[[Body], None]]] = (
     messages.present,
     _tool_names,
     messages.sound,
-    messages.ordered,
     messages.reasoning_passed_back,
     messages.prefix_last,
     _json_mentioned,

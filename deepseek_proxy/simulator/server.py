@@ -93,7 +93,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class SimulatorServer(ThreadedWSGIServer):
-    """A threaded server that knows its open connections, so that `stop()` leaves none behind."""
+    """A threaded server that knows its open connections, so that its end leaves none behind."""
 
     daemon_threads = False  # server_close() joins them
 
@@ -117,21 +117,21 @@ class SimulatorServer(ThreadedWSGIServer):
             self._open.discard(request)
         self.close_request(request)  # no SHUT_WR first: a reset must stay a reset
 
-    def hang_up(self) -> None:
-        """Ends every open connection; the threads serving them notice at their next read, write or pause."""
+    def server_close(self) -> None:
+        """Ends every open connection and waits for the threads that serve them, streams under way included.
+
+        They notice at their next read, write or pause.
+        """
         with self._open_lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
 
 def serve(app: Flask, host: str = "127.0.0.1", port: int = 8788) -> None:
     """Serves until Ctrl-C."""
-    server = SimulatorServer(host, port, app)
-    try:
-        server.serve_forever(_POLL_SECONDS)
-    finally:
-        server.hang_up()
+    SimulatorServer(host, port, app).serve_forever(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
@@ -146,7 +146,5 @@ def running(config: SimulatorConfig | None = None, host: str = "127.0.0.1", port
     try:
         yield server.base_url
     finally:
-        server.hang_up()
         server.shutdown()
-        server.hang_up()  # what came in between
         thread.join()

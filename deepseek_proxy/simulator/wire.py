@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from deepseek_proxy.simulator import tokens
@@ -64,44 +65,47 @@ class Answer:
     cached_tokens: int
 
 
-def pieces_of(turn: Turn, chunk_characters: int | None) -> list[Piece]:
-    """The turn as pieces of about a token each, or of `chunk_characters`."""
-
-    def cut(text: str) -> list[str]:
-        if chunk_characters is None:
-            return tokens.split(text)
-        return [text[i : i + chunk_characters] for i in range(0, len(text), chunk_characters)]
-
-    pieces = [Piece(Kind.REASONING, text) for text in cut(turn.reasoning)]
-    pieces += [Piece(Kind.CONTENT, text) for text in cut(turn.text)]
-    for index, call in enumerate(turn.calls):
-        pieces.append(Piece(Kind.CALL, call.name, index))
-        for stretch in _stretches(call.arguments):
-            pieces += [Piece(Kind.ARGUMENTS, text, index) for text in cut(stretch)]
+def pieces_of(turn: Turn) -> list[Piece]:
+    """The turn as pieces of a token each."""
+    pieces = [Piece(Kind.REASONING, text) for text in tokens.split(turn.reasoning)]
+    pieces += [Piece(Kind.CONTENT, text) for text in tokens.split(turn.text)]
+    for position, call in enumerate(turn.calls):
+        pieces.append(Piece(Kind.CALL, call.name, position))
+        pieces += [Piece(Kind.ARGUMENTS, text, position) for text in _stretches(call.arguments)]
     return pieces
 
 
+def regrouped(pieces: Iterable[Piece], characters: int) -> list[Piece]:
+    """The same text in pieces of so many characters."""
+    result: list[Piece] = []
+    for (kind, call), run in groupby(pieces, key=lambda piece: (piece.kind, piece.call)):
+        text = "".join(piece.text for piece in run)
+        size = len(text) if kind is Kind.CALL else characters
+        result += [Piece(kind, text[i : i + size], call) for i in range(0, len(text), size)]
+    return result
+
+
 def _stretches(arguments: str) -> Iterator[str]:
-    """Arguments in the stretches in which DeepSeek's server builds them: brace, key, colon, value, comma."""
+    """Arguments as DeepSeek's server builds them: brace, key, colon, quote, the value's tokens, quote."""
     try:
         values = json.loads(arguments)
     except ValueError:
         values = None
     if not isinstance(values, dict) or not values or arguments_json(values) != arguments:
-        yield arguments
+        yield from tokens.split(arguments)
         return
     before = "{"
     for key, value in values.items():
         yield before
-        yield json.dumps(key, ensure_ascii=False)
+        yield arguments_json(key)
         yield ": "
-        literal = json.dumps(value, ensure_ascii=False)
+        literal = arguments_json(value)
         if isinstance(value, str):
             yield '"'
-            yield literal[1:-1]
+            yield from tokens.split(literal[1:-1])
             yield '"'
         else:
-            yield literal
+            yield from tokens.split(literal)
         before = ", "
     yield "}"
 
@@ -111,8 +115,13 @@ def arguments_json(values: object) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def chunks(answer: Answer, identity: Identity, shape: Shape) -> Iterator[dict[str, Any]]:
-    """The `chat.completion.chunk` bodies of `answer`, the last one with its finish reason and usage."""
+def chunks(
+    answer: Answer, identity: Identity, shape: Shape, chunk_characters: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The `chat.completion.chunk` bodies of `answer`, the last one with its finish reason and usage.
+
+    A chunk is a token, or `chunk_characters` characters.
+    """
 
     def chunk(delta: dict[str, Any], text: Piece | None = None, finish: str | None = None) -> dict[str, Any]:
         logprobs = _logprobs([text], shape) if text is not None and shape.logprobs else None
@@ -136,7 +145,8 @@ def chunks(answer: Answer, identity: Identity, shape: Shape) -> Iterator[dict[st
         yield chunk({"role": "assistant", "content": None, "reasoning_content": ""})
     else:
         yield chunk({"role": "assistant", "content": ""})
-    for piece in answer.pieces:
+    pieces = answer.pieces if chunk_characters is None else regrouped(answer.pieces, chunk_characters)
+    for piece in pieces:
         if piece.kind is Kind.REASONING:
             yield chunk({"content": None, "reasoning_content": piece.text}, piece)
         elif piece.kind is Kind.CONTENT:
