@@ -45,7 +45,12 @@ _ROOT_ID: Final = re.compile(r"(?:https?://|urn:)[A-Za-z0-9:/._~-]+#?")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one look at a schema finds. `repaired` is the schema itself where nothing is wrong with it."""
+    """What a validator of 2020-12 needs to know of a schema.
+
+    `repaired` means the same and can be checked against without fear: its references resolve. It is the
+    schema itself where nothing is wrong with it. `unresolved` are the references that did not,
+    `property_patterns` the regular expressions for the names of members.
+    """
 
     repaired: Any
     unresolved: tuple[str, ...]
@@ -57,25 +62,28 @@ def repair(schema: Any) -> Any:
 
     A schema is an object or a boolean; anything else becomes `{}`.
     """
+    return _repair(schema, upstream=True)
+
+
+def survey(schema: Any) -> Survey:
+    """What `schema` holds, with every regular expression taken as it is."""
+    walk = _Walk(schema, frozenset(), upstream=False)
+    walk.root()
+    unresolved = dict.fromkeys((*walk.unresolved, *walk.bad_refs))
+    return Survey(_repair(schema, upstream=False), tuple(unresolved), tuple(walk.property_patterns))
+
+
+def _repair(schema: Any, *, upstream: bool) -> Any:
     bad_refs: set[str] = set()
     for _ in range(_MAX_ROUNDS):
         # A repair may take away what a reference elsewhere points to, so look again until nothing changes.
-        walk = _Walk(schema, bad_refs, check_patterns=True)
+        walk = _Walk(schema, bad_refs, upstream=upstream)
         repaired = walk.root()
         if repaired is schema and not walk.bad_refs:
             return schema
         schema = repaired
         bad_refs |= walk.bad_refs
-    return _Walk(schema, None, check_patterns=True).root()
-
-
-def survey(schema: Any) -> Survey:
-    """One look at a schema, with every regular expression taken as it is."""
-    walk = _Walk(schema, frozenset(), check_patterns=False)
-    repaired = walk.root()
-    return Survey(
-        repaired, tuple({**walk.unresolved, **dict.fromkeys(walk.bad_refs)}), tuple(walk.property_patterns)
-    )
+    return _Walk(schema, None, upstream=upstream).root()
 
 
 def normalise_type(value: Any) -> str | None:
@@ -87,12 +95,16 @@ def normalise_type(value: Any) -> str | None:
 
 
 class _Walk:
-    """One pass over a schema. Copies on write: a part that is kept is the same object."""
+    """One pass over a schema. Copies on write: a part that is kept is the same object.
 
-    def __init__(self, schema: Any, bad_refs: Set[str] | None, *, check_patterns: bool) -> None:
+    `upstream` says whose rules hold: DeepSeek's, or those of a validator of 2020-12 that takes any
+    pattern.
+    """
+
+    def __init__(self, schema: Any, bad_refs: Set[str] | None, *, upstream: bool) -> None:
         self._root = schema
         self._known_bad_refs = bad_refs  # None: no reference is trusted
-        self._check_patterns = check_patterns
+        self._upstream = upstream
         self._visited: set[int] = set()
         self._targets: dict[str, dict[str, Any]] = {}  # still to be looked at
         self._anchors: frozenset[str] | None = None
@@ -102,9 +114,10 @@ class _Walk:
         self.property_patterns: list[str] = []
 
     def root(self) -> Any:
-        if isinstance(self._root, dict):
-            draft = self._root.get("$schema")
-            self._list_items = isinstance(draft, str) and bool(_LIST_ITEMS_DRAFT.fullmatch(draft))
+        draft = self._root.get("$schema") if isinstance(self._root, dict) else None
+        self._list_items = (
+            self._upstream and isinstance(draft, str) and _LIST_ITEMS_DRAFT.fullmatch(draft) is not None
+        )
         repaired = self.schema(self._root, 0)
         while self._targets:
             # A reference may point to where no schema is expected, as `#/components/schemas/X` does.
@@ -255,7 +268,7 @@ class _Walk:
         return isinstance(target, (dict, bool))
 
     def _allowed(self, pattern: str) -> bool:
-        return not self._check_patterns or patterns.parse(pattern) is not None
+        return not self._upstream or patterns.parse(pattern) is not None
 
 
 def lookup(root: Any, ref: str) -> Any:
