@@ -107,9 +107,10 @@ class _Walk:
         self._upstream = upstream
         self._visited: set[int] = set()
         self._targets: dict[str, dict[str, Any]] = {}  # still to be looked at
-        self._anchors: frozenset[str] | None = None
+        self._anchors: set[str] = set()
+        self._anchor_refs: set[str] = set()
         self._list_items = False
-        self.bad_refs: set[str] = set()  # point to something that needs repair, in no schema's place
+        self.bad_refs: set[str] = set()  # found only at the end to point to nothing, or to no good schema
         self.unresolved: dict[str, None] = {}
         self.property_patterns: list[str] = []
 
@@ -124,6 +125,7 @@ class _Walk:
             ref, target = self._targets.popitem()
             if id(target) not in self._visited and self.schema(target, 1) is not target:
                 self.bad_refs.add(ref)
+        self.bad_refs |= {ref for ref in self._anchor_refs if ref[1:] not in self._anchors}
         return repaired
 
     def schema(self, value: Any, depth: int) -> Any:
@@ -234,7 +236,10 @@ class _Walk:
         return value if whole and value >= 0 else _DROP
 
     def anchor(self, value: Any, _depth: int) -> Any:
-        return value if isinstance(value, str) and _ANCHOR.fullmatch(value) else _DROP
+        if not isinstance(value, str) or not _ANCHOR.fullmatch(value):
+            return _DROP
+        self._anchors.add(value)
+        return value
 
     def identifier(self, value: Any, depth: int) -> Any:
         """Kept at the root only: further down it would change what the references around it mean."""
@@ -259,10 +264,9 @@ class _Walk:
 
     def _resolves(self, ref: str) -> bool:
         if ref[:1] == "#" and _ANCHOR.fullmatch(ref, 1):
-            if self._anchors is None:
-                self._anchors = frozenset(_anchors(self._root))
-            return ref[1:] in self._anchors
-        target = lookup(self._root, ref)
+            self._anchor_refs.add(ref)
+            return True
+        target = _lookup(self._root, ref)
         if isinstance(target, dict):
             self._targets[ref] = target
         return isinstance(target, (dict, bool))
@@ -271,7 +275,7 @@ class _Walk:
         return not self._upstream or patterns.parse(pattern) is not None
 
 
-def lookup(root: Any, ref: str) -> Any:
+def _lookup(root: Any, ref: str) -> Any:
     """What the JSON pointer in `ref` (`#/$defs/A`) points to in `root`; None where it is none or misses."""
     if not _POINTER.fullmatch(ref):
         return None
@@ -285,19 +289,6 @@ def lookup(root: Any, ref: str) -> Any:
         else:
             return None
     return target
-
-
-def _anchors(root: Any) -> list[str]:
-    found: list[str] = []
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            found += (node[key] for key in ("$anchor", "$dynamicAnchor") if isinstance(node.get(key), str))
-            pending.extend(node.values())
-        elif isinstance(node, list):
-            pending.extend(node)
-    return found
 
 
 _Fix = Callable[[_Walk, Any, int], Any]

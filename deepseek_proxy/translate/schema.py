@@ -18,6 +18,7 @@ import orjson
 import referencing
 from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError
 from jsonschema.validators import extend, validator_for
+from referencing.exceptions import Unresolvable
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import keywords, patterns
@@ -112,8 +113,10 @@ class StructuredOutput:
             raise MismatchError([f"The reply is not valid JSON: {error}."]) from None
         try:
             errors = list(islice(_validator(self.schema).iter_errors(value), _MAX_REASONS))
-        except (_BudgetError, RecursionError):
-            raise MismatchError(["The reply is too large or too deep to be checked."]) from None
+        except (_BudgetError, RecursionError, Unresolvable):
+            raise MismatchError(
+                ["The reply or its schema is too large, or too deep, to be checked."]
+            ) from None
         if errors:
             raise MismatchError(f"{error.json_path}: {_shorten(error.message)}" for error in errors)
         return found

@@ -150,6 +150,12 @@ def test_a_reference_to_what_cannot_be_mended_goes():
     assert keywords.repair(whole) == {**inside({}), "x-shared": {"A": {"type": None}}}
 
 
+def test_an_anchor_counts_only_where_a_schema_stands(deepseek_accepts):
+    whole = {**inside({"$ref": "#here"}), "default": {"$anchor": "here"}}
+    assert not deepseek_accepts(whole)
+    assert keywords.repair(whole) == {**inside({}), "default": {"$anchor": "here"}}
+
+
 def test_circles_of_references_end():
     whole = inside({"$ref": "#/x/A"})
     whole["x"] = {"A": {"$ref": "#/x/B"}, "B": {"$ref": "#/x/A"}}
