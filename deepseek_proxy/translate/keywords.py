@@ -69,7 +69,7 @@ def survey(schema: Any) -> Survey:
     """What `schema` holds, with every regular expression taken as it is."""
     walk = _Walk(schema, frozenset(), upstream=False)
     walk.root()
-    unresolved = dict.fromkeys((*walk.unresolved, *walk.bad_refs))
+    unresolved = dict.fromkeys((*walk.unresolved, *sorted(walk.bad_refs)))
     return Survey(_repair(schema, upstream=False), tuple(unresolved), tuple(walk.property_patterns))
 
 
