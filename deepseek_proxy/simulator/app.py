@@ -1,4 +1,4 @@
-"""The simulator as a Flask application: DeepSeek's routes, and its own under `/_simulator/`.
+"""The simulator as a Flask application: DeepSeek's routes, and the simulator's own beside them.
 
 Puts `rules` and `answering` on the network and keeps the record. Refuses to decide what is accepted or said.
 """
@@ -6,24 +6,23 @@ Puts `rules` and `answering` on the network and keeps the record. Refuses to dec
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import orjson
-from flask import Blueprint, Flask, Response, abort, g, request
+from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from deepseek_proxy import models
-from deepseek_proxy.simulator import answering, errors, faults, rules
+from deepseek_proxy.simulator import answering, control, errors, faults, rules, search
 from deepseek_proxy.simulator.config import SimulatorConfig
 from deepseek_proxy.simulator.errors import Refusal
 from deepseek_proxy.simulator.faults import FaultError
 from deepseek_proxy.simulator.pacing import ConnectionBroken, Step, play
 from deepseek_proxy.simulator.request import ChatRequest
-from deepseek_proxy.simulator.script import ScriptError
 from deepseek_proxy.simulator.state import Record, State
 
-FAULT_HEADER = "X-Simulate"
+FAULT_HEADER: Final = "X-Simulate"
 
 
 def create_simulator(config: SimulatorConfig | None = None) -> Flask:
@@ -32,52 +31,94 @@ def create_simulator(config: SimulatorConfig | None = None) -> Flask:
     app = Flask("deepseek_proxy.simulator", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     state = State(config)
-    app.register_blueprint(_deepseek(state))
-    app.register_blueprint(_control(state), url_prefix="/_simulator")
+
+    @app.before_request
+    def record() -> None:
+        if not request.path.startswith(control.PREFIX):
+            connection = str(request.environ.get("REMOTE_PORT", ""))
+            headers = list(request.headers)
+            g.record = state.record(request.method, request.path, headers, connection, request.get_data())
+
+    app.register_blueprint(_chat(state))
+    app.register_blueprint(_neighbours())
+    app.register_blueprint(control.blueprint(state))
     app.register_error_handler(Refusal, _refused)
     app.register_error_handler(HTTPException, _http_error)
     return app
 
 
-# -- DeepSeek's routes ----------------------------------------------------------------------------
-
-
-def _deepseek(state: State) -> Blueprint:
-    routes = Blueprint("deepseek", __name__)
-
-    @routes.before_request
-    def record() -> None:
-        connection = str(request.environ.get("REMOTE_PORT", ""))
-        g.record = state.record(request.method, request.path, request.headers, connection, request.get_data())
-        g.key = rules.authorise(request.headers.get("Authorization"))
+def _chat(state: State) -> Blueprint:
+    routes = Blueprint("chat", __name__)
 
     @routes.post("/chat/completions")
     @routes.post("/v1/chat/completions")
     def chat_completions() -> Response:
-        asked = ChatRequest(rules.check(request.get_data(), json_schema=state.config.json_schema), g.key)
+        key = _paying_key()
+        body = rules.check(request.get_data(), json_schema=state.config.json_schema)
+        asked = ChatRequest(body, key)
         try:
             wished = faults.parse(request.headers.get(FAULT_HEADER, ""))
         except FaultError as problem:
             raise errors.invalid(f"Simulator: {problem}") from None
-        state.enter(asked.key)
+        state.enter(key)
         try:
             steps = answering.prepare(asked, state, wished)
         except BaseException:
-            state.leave(asked.key)
+            state.leave(key)
             raise
         return _played(steps, asked, g.record, state)
+
+    return routes
+
+
+def _neighbours() -> Blueprint:
+    routes = Blueprint("neighbours", __name__)
 
     @routes.get("/models")
     @routes.get("/v1/models")
     def list_models() -> Response:
+        _key()
         return _done({"object": "list", "data": [_listed(model) for model in models.MODELS.values()]})
 
     @routes.get("/user/balance")
     def balance() -> Response:
-        amounts = {"total_balance": "110.00", "granted_balance": "10.00", "topped_up_balance": "100.00"}
-        return _done({"is_available": True, "balance_infos": [{"currency": "CNY", **amounts}]})
+        broke = rules.is_broke(_key())
+        amounts = {
+            "total_balance": "0.00" if broke else "110.00",
+            "granted_balance": "0.00" if broke else "10.00",
+            "topped_up_balance": "0.00" if broke else "100.00",
+        }
+        return _done({"is_available": not broke, "balance_infos": [{"currency": "CNY", **amounts}]})
+
+    @routes.post("/v1/tools/search")
+    def web_search() -> Response:
+        _paying_key()
+        return _done(search.search(_object()))
+
+    @routes.post("/v1/tools/fetch")
+    def fetch_page() -> Response:
+        _paying_key()
+        return _done(search.fetch(_object()))
 
     return routes
+
+
+def _key() -> str:
+    return rules.authorise(request.headers.get("Authorization"))
+
+
+def _paying_key() -> str:
+    key = _key()
+    if rules.is_broke(key):
+        raise errors.no_balance()
+    return key
+
+
+def _object() -> Mapping[str, Any]:
+    body = request.get_json(force=True, silent=True)
+    if not isinstance(body, dict):
+        raise errors.undeserialisable("expected a JSON object")
+    return body
 
 
 def _listed(model: models.Model) -> dict[str, Any]:
@@ -95,7 +136,11 @@ def _listed(model: models.Model) -> dict[str, Any]:
     }
 
 
+# -- answers --------------------------------------------------------------------------------------
+
+
 def _played(steps: Iterator[Step], asked: ChatRequest, record: Record, state: State) -> Response:
+    """The answer as it is played, and the record of how it ended."""
     record.status = 200
     connection = request.environ.get("werkzeug.socket")
 
@@ -103,17 +148,18 @@ def _played(steps: Iterator[Step], asked: ChatRequest, record: Record, state: St
         try:
             yield from play(steps, connection)
         except ConnectionBroken:
-            record.end("broken")
+            end("broken")
             raise
-        record.end("complete")
+        end("complete")
 
-    def close() -> None:
-        record.end("client gone")  # unless it has ended otherwise
-        state.leave(asked.key)
+    def end(outcome: str) -> None:
+        # Before the last byte goes out, so that whoever has it finds the record closed.
+        if record.end(outcome):
+            state.leave(asked.key)
 
     kind = "text/event-stream; charset=utf-8" if asked.stream else "application/json"
     response = Response(body(), content_type=kind, headers=_trace())
-    response.call_on_close(close)
+    response.call_on_close(lambda: end("client gone"))
     if asked.stream:
         response.headers["Cache-Control"] = "no-cache"
     return response
@@ -140,51 +186,3 @@ def _http_error(problem: HTTPException) -> Response:
 
 def _trace() -> dict[str, str]:
     return {"x-ds-trace-id": secrets.token_hex(16)}
-
-
-# -- the simulator's own --------------------------------------------------------------------------
-
-
-def _control(state: State) -> Blueprint:
-    routes = Blueprint("control", __name__)
-
-    @routes.before_request
-    def only_from_here() -> None:
-        if request.remote_addr not in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
-            abort(404)
-
-    @routes.get("/script")
-    def script() -> dict[str, Any]:
-        return {"waiting": state.script.waiting()}
-
-    @routes.post("/script")
-    def add_script() -> dict[str, Any]:
-        try:
-            return {"waiting": state.script.add(request.get_json(force=True))}
-        except ScriptError as problem:
-            raise errors.invalid(str(problem)) from None
-
-    @routes.delete("/script")
-    def clear_script() -> dict[str, Any]:
-        state.script.clear()
-        return {"waiting": 0}
-
-    @routes.put("/fault")
-    def set_fault() -> dict[str, Any]:
-        text = (request.get_json(force=True) or {}).get("fault", "")
-        try:
-            state.set_fault(text)
-        except FaultError as problem:
-            raise errors.invalid(str(problem)) from None
-        return {"fault": text}
-
-    @routes.get("/requests")
-    def requests() -> dict[str, Any]:
-        return {"requests": state.records(), "active": state.active()}
-
-    @routes.post("/reset")
-    def reset() -> dict[str, Any]:
-        state.reset()
-        return {}
-
-    return routes

@@ -34,17 +34,20 @@ _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 def authorise(authorization: str | None) -> str:
-    """The key of an `Authorization` header. Keys that begin with `BROKE_KEY` have no balance, those that
-    begin with `INVALID_KEY` are unknown, every other key is fine. Raises `Refusal`."""
+    """The key of an `Authorization` header. Raises `Refusal`; keys that begin with `INVALID_KEY`
+    are wrong."""
     scheme, _, key = (authorization or "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise errors.no_key()
     if key.startswith(INVALID_KEY):
         raise errors.bad_key(key)
-    if key.startswith(BROKE_KEY):
-        raise errors.no_balance()
     return key
+
+
+def is_broke(key: str) -> bool:
+    """Whether the key's account is empty: those that begin with `BROKE_KEY` are."""
+    return key.startswith(BROKE_KEY)
 
 
 def check(raw: bytes, *, json_schema: bool = False) -> Body:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -47,11 +47,13 @@ class Record:
     status: int | None = None
     outcome: str = "under way"
 
-    def end(self, outcome: str) -> None:
-        """Notes how it ended; only the first time counts."""
-        if self.ended is None:
-            self.ended = time.time()
-            self.outcome = outcome
+    def end(self, outcome: str) -> bool:
+        """Notes how it ended. False where that was known before: only the first time counts."""
+        if self.ended is not None:
+            return False
+        self.ended = time.time()
+        self.outcome = outcome
+        return True
 
 
 class State:
@@ -102,7 +104,7 @@ class State:
     def records(self) -> list[dict[str, Any]]:
         """The requests seen, oldest first, the newest `max_recorded` of them."""
         with self._lock:
-            return [asdict(record) for record in self._records]
+            return [{name: getattr(record, name) for name in Record.__slots__} for record in self._records]
 
     def active(self) -> int:
         """Answers under way."""
@@ -141,8 +143,9 @@ class State:
             counted = [(fault, None) for fault in self._fault] + [(fault, conversation) for fault in wished]
             due = []
             for fault, scope in counted:
-                times = fault.number("times")
-                self._shown[fault, scope] += 1
-                if not times or self._shown[fault, scope] <= times:
-                    due.append(fault)
+                if times := fault.number("times"):
+                    self._shown[fault, scope] += 1
+                    if self._shown[fault, scope] > times:
+                        continue
+                due.append(fault)
         return due
