@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -89,8 +89,9 @@ class Turn:
         return self.fail(UpstreamTruncated("The upstream's answer was cut off before its end."))
 
     def fail(self, error: ProxyError) -> bytes:
+        """The frames of a failure, after the text that the healer still kept back."""
         self.ended = True
-        return self.machine.fail(error)
+        return b"".join(map(self.machine.feed, self._healer.finish())) + self.machine.fail(error)
 
 
 def stream(
@@ -134,8 +135,10 @@ def stream(
             yield sse.HEARTBEAT_FRAME
 
 
-def complete(body: bytes, machine: Machine, healer: Healer) -> None:
+def complete(body: bytes, machine: Machine, healer: Healer, tidy: Callable[[str], str] | None = None) -> None:
     """Feeds a whole `chat.completion` to a machine, whose `response` is the answer then.
+
+    `tidy` may change the text first, which a stream cannot do.
 
     Raises `ProxyError` where a stream would end with a failure.
     """
@@ -145,7 +148,10 @@ def complete(body: bytes, machine: Machine, healer: Healer) -> None:
         raise UpstreamError("The upstream's answer is not JSON.") from None
     if not isinstance(answer, dict):
         raise UpstreamError("The upstream's answer is not a completion.")
-    for delta in (*healer.feed(hub.parse_completion(answer)), *healer.finish()):
+    chunk = hub.parse_completion(answer)
+    if tidy is not None and chunk.content:
+        chunk = replace(chunk, content=tidy(chunk.content))
+    for delta in (*healer.feed(chunk), *healer.finish()):
         machine.feed(delta)
     machine.finish()
     if machine.error is not None:

@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     # -- limits
     max_body_bytes: Bytes = Field(48 * 1024 * 1024, description="Largest request body, after decompression.")
     max_nesting: int = Field(
-        100, ge=8, le=200, description="Deepest nesting of arrays and objects in a body."
+        100, ge=8, le=110, description="Deepest nesting of arrays and objects in a body."
     )
     max_event_bytes: Bytes = Field(
         16 * 1024 * 1024, description="Largest single event accepted from the upstream."

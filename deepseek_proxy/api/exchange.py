@@ -43,6 +43,11 @@ class Exchange:
         self.unknown_fields: tuple[str, ...] = ()
         self._finished = False
 
+    def add_usage(self, usage: Usage | None) -> None:
+        """Adds the tokens of one upstream answer: a request may take several."""
+        if usage is not None:
+            self.usage = Usage(*map(sum, zip(usage, self.usage))) if self.usage else usage
+
     def finish(self, status: int, metrics: Metrics) -> None:
         if self._finished or self.dialect is None:
             return

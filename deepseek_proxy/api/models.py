@@ -11,7 +11,7 @@ from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.gateway import Gateway, current_gateway
 from deepseek_proxy.errors import ModelNotFound
 from deepseek_proxy.translate import jsontext
-from deepseek_proxy.translate.responses import catalogue
+from deepseek_proxy.translate.responses import catalogue, codex
 
 blueprint = Blueprint("models", __name__)
 
@@ -27,7 +27,8 @@ def list_models() -> Response:
         for name in gateway.settings.model_aliases
         if (found := _known(gateway, name)) is not None
     ]
-    body = jsontext.dumps(catalogue.model_list(models.MODELS.values(), aliases))
+    max_effort = codex.knows_max_effort(request.args.get("client_version"))
+    body = jsontext.dumps(catalogue.model_list(models.MODELS.values(), aliases, max_effort=max_effort))
     response = Response(body, mimetype="application/json")
     response.set_etag(hashlib.sha256(body).hexdigest()[:32])
     response.make_conditional(request)

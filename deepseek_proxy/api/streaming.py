@@ -78,9 +78,9 @@ def respond(
     except BaseException:
         call.close()
         raise
-    frames = pipeline.stream(call, turn, pace, exchange.tally, client_gone)
+    stream = pipeline.stream(call, turn, pace, exchange.tally, client_gone)
     response = Response(
-        _guarded(frames, turn, exchange, metrics),
+        _guarded(stream, turn, exchange, metrics),
         mimetype="text/event-stream",
         headers=_STREAM_HEADERS,
         direct_passthrough=True,
@@ -90,11 +90,16 @@ def respond(
     return response
 
 
-def _guarded(frames: Iterator[bytes], turn: Turn, exchange: Exchange, metrics: Metrics) -> Iterator[bytes]:
-    """`frames`, ended properly also if we fail: a client must never see a stream that just stops."""
+def frames(whole: bytes) -> Response:
+    """A stream that is known as a whole."""
+    return Response(whole, mimetype="text/event-stream", headers=_STREAM_HEADERS)
+
+
+def _guarded(stream: Iterator[bytes], turn: Turn, exchange: Exchange, metrics: Metrics) -> Iterator[bytes]:
+    """`stream`, ended properly also if we fail: a client must never see a stream that just stops."""
     with metrics.open_stream():
         try:
-            yield from frames
+            yield from stream
         except Exception:
             logger.exception("stream failed", extra={"request_id": exchange.id})
             yield turn.fail(InternalError(f"The gateway failed; its log has the reason under {exchange.id}."))

@@ -97,7 +97,6 @@ class CustomCallItem(CallItem):
     def __init__(self, emitter: Emitter, index: int, new_id: ids.NewId, tool: Tool, call_id: str) -> None:
         super().__init__(emitter, index, new_id, tool, call_id)
         self._field = jsontext.StringField(FREEFORM_INPUT)
-        self._input: list[str] = []
 
     def arguments(self, piece: str) -> bytes:
         self._pieces.append(piece)
@@ -105,19 +104,18 @@ class CustomCallItem(CallItem):
 
     def close(self, status: ItemStatus) -> bytes:
         frames = self._show(self._field.finish())
-        fields = {**self._where, "input": "".join(self._input)}
+        fields = {**self._where, "input": self._field.value}
         return frames + self._emit.event(f"{self.event}.done", fields) + self._done(status)
 
     def current(self, status: ItemStatus) -> dict[str, Any]:
         item = super().current(status)
         del item["arguments"]
-        item["input"] = "".join(self._input)
+        item["input"] = self._field.value
         return item
 
     def _show(self, text: str) -> bytes:
         if not text:
             return b""
-        self._input.append(text)
         return self._emit.delta(self._template, jsontext.dumps(text))
 
 

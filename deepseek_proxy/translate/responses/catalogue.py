@@ -36,14 +36,15 @@ def openai_model(model: Model, name: str | None = None) -> dict[str, Any]:
     }
 
 
-def codex_model(model: Model, priority: int) -> dict[str, Any]:
-    """A `ModelInfo` of Codex's catalogue."""
+def codex_model(model: Model, priority: int, *, max_effort: bool) -> dict[str, Any]:
+    """A `ModelInfo` of Codex's catalogue. `max_effort`: whether the client knows the effort `max`."""
+    efforts = _EFFORTS if max_effort else _EFFORTS[:-1]
     return {
         "slug": model.id,
         "display_name": model.display_name,
         "description": model.description,
         "default_reasoning_level": model.default_effort,
-        "supported_reasoning_levels": [{"effort": e, "description": text} for e, text in _EFFORTS],
+        "supported_reasoning_levels": [{"effort": e, "description": text} for e, text in efforts],
         "shell_type": "unified_exec",
         "visibility": "list",
         "supported_in_api": True,
@@ -81,13 +82,15 @@ def codex_model(model: Model, priority: int) -> dict[str, Any]:
     }
 
 
-def model_list(models: Iterable[Model], aliases: Iterable[tuple[str, Model]]) -> dict[str, Any]:
+def model_list(
+    models: Iterable[Model], aliases: Iterable[tuple[str, Model]], *, max_effort: bool
+) -> dict[str, Any]:
     """The whole body; the operator's `aliases` are shown to SDKs only."""
     known = tuple(models)
     return {
         "object": "list",
         "data": [openai_model(m) for m in known] + [openai_model(m, name) for name, m in aliases],
-        "models": [codex_model(m, priority) for priority, m in enumerate(known, 1)],
+        "models": [codex_model(m, priority, max_effort=max_effort) for priority, m in enumerate(known, 1)],
     }
 
 

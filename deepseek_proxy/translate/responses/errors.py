@@ -16,6 +16,7 @@ from deepseek_proxy.errors import (
     QuotaExhausted,
     RateLimited,
     Unauthenticated,
+    UpstreamOverloaded,
 )
 
 DEFAULT_RETRY_AFTER_SECONDS = 5
@@ -45,7 +46,8 @@ def stream_fields(error: ProxyError) -> dict[str, Any]:
     "Please try again in Ns." is the only form of a pause that every measured Codex version honours.
     """
     message = error.message
-    if isinstance(error, RateLimited) and "try again in" not in message:
+    waits = isinstance(error, (RateLimited, UpstreamOverloaded))
+    if waits and "try again in" not in message:
         seconds = error.retry_after if error.retry_after is not None else DEFAULT_RETRY_AFTER_SECONDS
         message = f"{message} Please try again in {max(1, math.ceil(seconds))}s."
     fields = _fields(error, message)

@@ -28,23 +28,26 @@ from deepseek_proxy.translate.history import (
     ToolResult,
     UserMessage,
 )
-from deepseek_proxy.translate.responses import tools
+from deepseek_proxy.translate.responses import compaction, tools
+from deepseek_proxy.translate.sealed import Purpose, Unseal
 from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolTable
 
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
 
 class InputReader:
-    """Reads the items of one request. `unseal` opens `encrypted_content` of ours, or returns None.
+    """Reads the items of one request. `unseal` opens `encrypted_content` of ours.
 
     Tools that come inside items (`additional_tools`, `tool_search_output`) are declared in `table`;
     what had to be left out is counted in `notes`.
     """
 
-    def __init__(self, table: ToolTable, unseal: Callable[[str], str | None], notes: Counter[str]) -> None:
+    def __init__(self, table: ToolTable, unseal: Unseal, notes: Counter[str]) -> None:
         self._table = table
         self._unseal = unseal
         self._notes = notes
+        self._user_texts: set[str] = set()  # of the user messages read so far
+        self.compaction_asked = False
 
     def read(self, value: object) -> list[Entry]:
         """The entries of `input`, a string or a list of items."""
@@ -59,7 +62,9 @@ class InputReader:
             path = f"input[{index}]"
             if not isinstance(item, dict):
                 raise fields.invalid_type(path, "an object", item)
-            entries.extend(self._item(item, path))
+            read = self._item(item, path)
+            self._user_texts.update(compaction.user_texts(read))
+            entries.extend(read)
         return entries
 
     def _item(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
@@ -139,7 +144,11 @@ class InputReader:
     def reasoning(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """The thinking from our own seal, else from plain `reasoning_text`, else from the summary."""
         sealed = item.get("encrypted_content")
-        if isinstance(sealed, str) and sealed and (opened := self._unseal(sealed)) is not None:
+        if (
+            isinstance(sealed, str)
+            and sealed
+            and (opened := self._unseal(Purpose.REASONING, sealed)) is not None
+        ):
             return (Thinking(opened),)
         for key in ("content", "summary"):
             value = item.get(key)
@@ -223,6 +232,21 @@ class InputReader:
 
     # -- the rest ---------------------------------------------------------------------------------
 
+    def compaction(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """A conversation that was compacted here, as its summary and the user's messages not beside it."""
+        token = item.get("encrypted_content")
+        opened = self._unseal(Purpose.COMPACTION, token) if isinstance(token, str) else None
+        unpacked = compaction.unpack(opened) if opened is not None else None
+        if unpacked is None:
+            self._notes["item_left_out"] += 1
+            return ()
+        return unpacked.expand(self._user_texts)
+
+    def compaction_trigger(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """The request wants a compaction, not an answer."""
+        self.compaction_asked = True
+        return ()
+
     def additional_tools(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """Codex's "lite" models keep the whole tool list here."""
         tools.declare(fields.array(item, "tools", path), self._table, self._notes, f"{path}.tools")
@@ -244,7 +268,7 @@ def _image(part: Mapping[str, Any], path: str) -> ImagePart:
         return ImagePart(source, fields.string(part, "detail", path))
     if part.get("file_id") is not None:
         raise InvalidRequest(
-            "Images by 'file_id' are not supported: send the image as a data URL in 'image_url'.",
+            "Images by 'file_id' are not supported: send a data URL in 'image_url'.",
             param=f"{path}.file_id",
             code="unsupported_value",
         )
@@ -314,5 +338,8 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "apply_patch_call_output": InputReader.apply_patch_call_output,
     "mcp_call": InputReader.mcp_call,
     "additional_tools": InputReader.additional_tools,
+    "compaction": InputReader.compaction,
+    "context_compaction": InputReader.compaction,
+    "compaction_trigger": InputReader.compaction_trigger,
     "item_reference": InputReader.item_reference,
 }

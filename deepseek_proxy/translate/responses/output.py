@@ -1,4 +1,4 @@
-"""The output items of a Responses stream that hold text: messages and reasoning.
+"""The output items of a Responses stream that hold text: messages, reasoning and compactions.
 
 Each item writes its own frames in the order of the event grammar (`added`, part, deltas, `done`) and
 knows its JSON at any moment. Refuses to know what comes before or after it.
@@ -6,11 +6,12 @@ knows its JSON at any moment. Refuses to know what comes before or after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.responses.emitter import DeltaTemplate, Emitter
+from deepseek_proxy.translate.sealed import Purpose, Seal
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ReasoningOutput = Literal["summary", "text", "openresponses", "hidden"]
@@ -143,7 +144,7 @@ class ReasoningItem:
         index: int,
         new_id: ids.NewId,
         form: ReasoningOutput,
-        seal: Callable[[str], str],
+        seal: Seal,
     ) -> None:
         self._emit = emitter
         self.index = index
@@ -186,7 +187,7 @@ class ReasoningItem:
         if self._part_open:
             frames = self._emit.event(f"{self._event}.done", {**self._where, "text": text})
             frames += self._emit.event(f"{self._part_event}.done", {**self._where, "part": self._part(text)})
-        self._sealed = self._seal(text)
+        self._sealed = self._seal(Purpose.REASONING, text)
         return frames + self._emit.event(
             "response.output_item.done", {"output_index": self.index, "item": self.current(status)}
         )
@@ -207,3 +208,28 @@ class ReasoningItem:
 
     def _part(self, text: str) -> dict[str, str]:
         return {"type": "summary_text" if self._form == "summary" else "reasoning_text", "text": text}
+
+
+class CompactionItem:
+    """A sealed summary of the conversation, whole from the start."""
+
+    announced = True
+
+    def __init__(self, emitter: Emitter, new_id: ids.NewId, sealed: str, index: int = 0) -> None:
+        self._emit = emitter
+        self.index = index
+        self.id = new_id(ids.COMPACTION)
+        self._sealed = sealed
+
+    def open(self) -> bytes:
+        return self._event("response.output_item.added", "in_progress")
+
+    def close(self, status: ItemStatus) -> bytes:
+        return self._event("response.output_item.done", status)
+
+    def current(self, status: ItemStatus) -> dict[str, Any]:
+        """A compaction has no status on the wire."""
+        return {"id": self.id, "type": "compaction", "encrypted_content": self._sealed}
+
+    def _event(self, event: str, status: ItemStatus) -> bytes:
+        return self._emit.event(event, {"output_index": self.index, "item": self.current(status)})

@@ -7,47 +7,25 @@ docs/mapping/responses.md); unknown fields are ignored and counted. Refuses to k
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deepseek_proxy.errors import InvalidRequest, ModelNotFound, NotFound
+from deepseek_proxy.errors import ModelNotFound
 from deepseek_proxy.models import Resolved
 from deepseek_proxy.translate import fields, history, reasoning, schema
-from deepseek_proxy.translate.history import Entry, SystemText
-from deepseek_proxy.translate.responses import tools
+from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
+from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
 from deepseek_proxy.translate.schema import StructuredOutput
+from deepseek_proxy.translate.sealed import Unseal
 from deepseek_proxy.translate.tools import ToolTable
 
-_INCLUDABLE: Final = (
-    "file_search_call.results",
-    "web_search_call.results",
-    "web_search_call.action.sources",
-    "message.input_image.image_url",
-    "computer_call_output.output.image_url",
-    "code_interpreter_call.outputs",
-    "reasoning.encrypted_content",
-    "message.output_text.logprobs",
-)
 _VERBOSITY_HINTS: Final = {
     "low": "Keep answers short: only what was asked for.",
     "high": "Answer at length, with the details and the reasons.",
 }
-_KNOWN_FIELDS: Final = frozenset(
-    "model input instructions stream stream_options store previous_response_id conversation background "
-    "include max_output_tokens max_tool_calls metadata parallel_tool_calls reasoning text temperature top_p "
-    "top_logprobs tools tool_choice truncation prompt prompt_cache_key prompt_cache_retention prompt_cache_options "
-    "safety_identifier user service_tier context_management presence_penalty frequency_penalty "
-    # Sent by clients, without meaning here.
-    "client_metadata moderation".split()
-)
-
-_MAX_TEMPERATURE: Final = 2.0
-_MIN_TOP_P: Final = 0.01  # DeepSeek wants more than 0, OpenAI allows 0
-_MAX_METADATA: Final = (16, 64, 512)  # pairs, characters of a key, characters of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +33,15 @@ class RequestContext:
     """What reading one request needs from outside.
 
     `resolve` finds the model of a client's name, None where it is unknown. `unseal` opens our own
-    `encrypted_content`; `recall` finds the thinking that led to a call id.
+    `encrypted_content`; `recall` finds the thinking that led to a call id. `errand` says that the request
+    is a client's small side job (`codex.is_errand`), not worth thinking or tools.
     """
 
     resolve: Callable[[str], Resolved | None]
     tool_name_limit: int
-    unseal: Callable[[str], str | None]
+    unseal: Unseal
     recall: Callable[[str], str | None]
+    errand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,63 +57,63 @@ class ResponsesRequest:
     parallel_tool_calls: bool
     structured: StructuredOutput | None
     obfuscate: bool
+    compacted_texts: Sequence[str] | None
+    """The user's messages, where a compaction is asked for in place of an answer."""
     notes: Counter[str]
     """What was repaired or left out, by kind."""
     unknown_fields: tuple[str, ...]
     """Names of the fields that were ignored."""
 
 
-def parse(body: Mapping[str, Any], context: RequestContext) -> ResponsesRequest:
-    """Reads a request. Raises `InvalidRequest` with the path of the field, or `ModelNotFound`."""
-    notes: Counter[str] = Counter()
-    _refuse_state(body)
-    name = fields.required_string(body, "model")
-    resolved = context.resolve(name)
-    if resolved is None:
-        raise ModelNotFound(f"The requested model '{name}' does not exist.", param="model")
-    model = resolved.model
+def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = False) -> ResponsesRequest:
+    """Reads a request. Raises `InvalidRequest` with the path of the field, or `ModelNotFound`.
 
+    `compact` asks for a compaction, as a `compaction_trigger` item does.
+    """
+    parameters.refuse_state(body)
+    notes: Counter[str] = Counter()
+    resolved = _resolve(body, context)
     table = ToolTable(context.tool_name_limit)
     tools.declare(fields.array(body, "tools"), table, notes)
-    entries = InputReader(table, context.unseal, notes).read(body.get("input"))
-    if instructions := fields.string(body, "instructions"):
-        entries.insert(0, SystemText(instructions))
-    if not entries:
+    reader = InputReader(table, context.unseal, notes)
+    entries = reader.read(body.get("input"))
+    if not entries and not body.get("instructions"):
         raise fields.missing("input")
-    choice = tools.choose(body.get("tool_choice"), table)
+    compact = compact or reader.compaction_asked
+    compacted_texts = compaction.user_texts(entries) if compact else None
 
+    answer = _answer_format(body, entries)
+    _frame(entries, fields.string(body, "instructions"), answer.hints, compaction.PROMPT if compact else None)
+    if context.errand:
+        table.keep_only(set())
+    choice = tools.choose(None if context.errand else body.get("tool_choice"), table)
     effort = fields.string(fields.mapping(body, "reasoning"), "effort", "reasoning")
     mode = reasoning.choose(
-        effort, alias=resolved.thinking, forced_tool=choice.is_forced, default_effort=model.default_effort
+        "none" if context.errand else effort,
+        alias=resolved.thinking,
+        forced_tool=choice.is_forced,
+        default_effort=resolved.model.default_effort,
     )
-
-    text = fields.mapping(body, "text")
-    output_format = fields.mapping(text, "format", "text")
-    structured = _structured_output(output_format)
-    verbosity = fields.choice(text, "verbosity", ("low", "medium", "high"), "text")
-    hints = [_VERBOSITY_HINTS[verbosity]] if verbosity in _VERBOSITY_HINTS else []
-    if structured is not None:
-        hints.append(structured.instruction)
-    elif output_format.get("type") == "json_object" and not schema.mentions_json(_texts(entries)):
-        hints.append(schema.JSON_INSTRUCTION)
-    _add_hints(entries, hints)
-
-    conversation = history.build(entries, vision=model.vision, thinking=mode.enabled, recall=context.recall)
+    conversation = history.build(
+        entries, vision=resolved.model.vision, thinking=mode.enabled, recall=context.recall
+    )
     notes.update(conversation.repairs)
-    if not table.declarations and conversation.tool_names:
+    if not table.declarations:
         table.declare_stubs(conversation.tool_names)
 
     stream = fields.boolean(body, "stream", False)
-    upstream: dict[str, Any] = {"model": model.id, "messages": conversation.messages, **mode.fields()}
+    upstream: dict[str, Any] = {
+        "model": resolved.model.id,
+        "messages": conversation.messages,
+        **mode.fields(),
+    }
     if table.declarations:
         upstream["tools"] = table.declarations
         if choice.upstream is not None:
             upstream["tool_choice"] = choice.upstream
-    if output_format.get("type") in ("json_object", "json_schema"):
+    if answer.is_json:
         upstream["response_format"] = {"type": "json_object"}
-    upstream.update(_sampling(body, model.max_output_tokens))
-    if (user := fields.string(body, "safety_identifier") or fields.string(body, "user")) is not None:
-        upstream["user_id"] = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32]
+    upstream.update(parameters.sampling(body, resolved.model.max_output_tokens))
     upstream["stream"] = stream
     if stream:
         upstream["stream_options"] = {"include_usage": True}
@@ -144,57 +124,56 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ResponsesRequest:
         resolved=resolved,
         stream=stream,
         upstream=upstream,
-        echo=_echo(body, effort or mode.effort or "none", parallel),
+        echo=parameters.echo(body, effort or mode.effort or "none", parallel),
         tools=table,
         permitted=choice.permits,
         parallel_tool_calls=parallel,
-        structured=structured,
+        structured=answer.structured,
         obfuscate=fields.boolean(options, "include_obfuscation", False, "stream_options"),
+        compacted_texts=compacted_texts,
         notes=notes,
-        unknown_fields=tuple(name for name in body if name not in _KNOWN_FIELDS),
+        unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
     )
 
 
-def _refuse_state(body: Mapping[str, Any]) -> None:
-    """Refuses what would need stored responses, in OpenAI's words for "not found"."""
-    if (previous := fields.string(body, "previous_response_id")) is not None:
-        raise InvalidRequest(
-            f"Previous response with id '{previous}' not found. This gateway stores no responses: "
-            "send the whole conversation in 'input'.",
-            param="previous_response_id",
-            code="previous_response_not_found",
-        )
-    if body.get("conversation") is not None:
-        raise NotFound(
-            "Conversation not found. This gateway stores no conversations: "
-            "send the whole conversation in 'input'.",
-            param="conversation",
-        )
-    if fields.boolean(body, "background", False):
-        raise InvalidRequest(
-            "Background responses are not supported: leave 'background' out, or set it to false.",
-            param="background",
-            code="unsupported_parameter",
-        )
-    if body.get("prompt") is not None:
-        raise InvalidRequest(
-            "Prompt templates are not supported: send 'instructions' and 'input'.",
-            param="prompt",
-            code="unsupported_parameter",
-        )
+def _resolve(body: Mapping[str, Any], context: RequestContext) -> Resolved:
+    name = fields.required_string(body, "model")
+    resolved = context.resolve(name)
+    if resolved is None:
+        raise ModelNotFound(f"The requested model '{name}' does not exist.", param="model")
+    return resolved
 
 
-def _structured_output(output_format: Mapping[str, Any]) -> StructuredOutput | None:
-    kind = fields.choice(output_format, "type", ("text", "json_object", "json_schema"), "text.format")
-    if kind != "json_schema":
-        return None
-    return schema.structured_output(
-        name=fields.required_string(output_format, "name", "text.format"),
-        schema=output_format.get("schema"),
-        strict=fields.boolean(output_format, "strict", False, "text.format"),
-        description=fields.string(output_format, "description", "text.format"),
-        param="text.format.schema",
-    )
+@dataclass(frozen=True, slots=True)
+class _AnswerFormat:
+    """How the answer shall look: `hints` go to the model, `structured` is checked."""
+
+    is_json: bool
+    structured: StructuredOutput | None
+    hints: Sequence[str]
+
+
+def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> _AnswerFormat:
+    text = fields.mapping(body, "text")
+    verbosity = fields.choice(text, "verbosity", ("low", "medium", "high"), "text")
+    hints = [_VERBOSITY_HINTS[verbosity]] if verbosity in _VERBOSITY_HINTS else []
+    wanted = fields.mapping(text, "format", "text")
+    kind = fields.choice(wanted, "type", ("text", "json_object", "json_schema"), "text.format")
+    structured = None
+    if kind == "json_schema":
+        structured = schema.structured_output(
+            name=fields.required_string(wanted, "name", "text.format"),
+            schema=wanted.get("schema"),
+            strict=fields.boolean(wanted, "strict", False, "text.format"),
+            description=fields.string(wanted, "description", "text.format"),
+            param="text.format.schema",
+        )
+        hints.append(structured.instruction)
+    elif kind == "json_object":
+        instructions = fields.string(body, "instructions") or ""
+        if not schema.mentions_json([instructions, *_texts(entries)]):
+            hints.append(schema.JSON_INSTRUCTION)
+    return _AnswerFormat(kind in ("json_object", "json_schema"), structured, hints)
 
 
 def _texts(entries: Sequence[Entry]) -> list[str]:
@@ -208,94 +187,14 @@ def _texts(entries: Sequence[Entry]) -> list[str]:
     return texts
 
 
-def _add_hints(entries: list[Entry], hints: Sequence[str]) -> None:
-    """Adds to the end of the leading system text: in front of it, a hint would spoil the cached prefix."""
+def _frame(entries: list[Entry], instructions: str | None, hints: Sequence[str], prompt: str | None) -> None:
+    """Puts around the conversation what the request says beside it.
+
+    Hints go to the end of the leading system text: in front of it, they would spoil the cached prefix.
+    """
+    if instructions:
+        entries.insert(0, SystemText(instructions))
     lead = next((i for i, entry in enumerate(entries) if not isinstance(entry, SystemText)), len(entries))
     entries[lead:lead] = [SystemText(hint) for hint in hints]
-
-
-def _sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
-    """DeepSeek's sampling fields; those that the client left out stay out."""
-    found: dict[str, Any] = {}
-    if (limit := fields.integer(body, "max_output_tokens", low=1)) is not None:
-        found["max_tokens"] = min(limit, max_output_tokens)
-    if (temperature := fields.number(body, "temperature", low=0, high=_MAX_TEMPERATURE)) is not None:
-        found["temperature"] = temperature
-    if (top_p := fields.number(body, "top_p", low=0, high=1)) is not None:
-        found["top_p"] = max(top_p, _MIN_TOP_P)
-    for key in ("presence_penalty", "frequency_penalty"):
-        if (penalty := fields.number(body, key, low=-2, high=2)) is not None:
-            found[key] = penalty
-    logprobs = fields.integer(body, "top_logprobs", low=0, high=20) or 0
-    if logprobs or "message.output_text.logprobs" in _include(body):
-        found["logprobs"] = True
-        if logprobs:
-            found["top_logprobs"] = logprobs
-    return found
-
-
-def _include(body: Mapping[str, Any]) -> Sequence[str]:
-    include = fields.array(body, "include")
-    for index, value in enumerate(include):
-        if value not in _INCLUDABLE:
-            raise InvalidRequest(
-                f"Invalid value: '{value}'. Supported values are: {', '.join(repr(v) for v in _INCLUDABLE)}.",
-                param=f"include[{index}]",
-                code="invalid_value",
-            )
-    return include
-
-
-def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    pairs, key_length, value_length = _MAX_METADATA
-    metadata = fields.mapping(body, "metadata")
-    if len(metadata) > pairs:
-        raise fields.invalid_value("metadata", f"too many properties. Expected at most {pairs}.")
-    for key, value in metadata.items():
-        if not isinstance(value, str):
-            raise fields.invalid_type(f"metadata.{key}", "a string", value)
-        if len(key) > key_length or len(value) > value_length:
-            raise fields.invalid_value(
-                f"metadata.{key[:key_length]}",
-                f"too long. Keys have at most {key_length} characters, values {value_length}.",
-            )
-    return metadata
-
-
-def _echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]:
-    """The settings as the Response repeats them, with OpenAI's defaults where the client sent none."""
-    text = fields.mapping(body, "text")
-    asked = fields.mapping(body, "reasoning")
-
-    def given(key: str, default: Any) -> Any:
-        value = body.get(key)
-        return default if value is None else value
-
-    return {
-        "background": False,
-        "frequency_penalty": given("frequency_penalty", 0),
-        "instructions": body.get("instructions"),
-        "max_output_tokens": body.get("max_output_tokens"),
-        "max_tool_calls": fields.integer(body, "max_tool_calls", low=1),
-        "metadata": _metadata(body),
-        "moderation": None,
-        "parallel_tool_calls": parallel,
-        "presence_penalty": given("presence_penalty", 0),
-        "previous_response_id": None,
-        "prompt_cache_key": fields.string(body, "prompt_cache_key"),
-        "prompt_cache_retention": body.get("prompt_cache_retention"),
-        "reasoning": {"effort": effort, "summary": asked.get("summary")},
-        "safety_identifier": body.get("safety_identifier"),
-        "store": False,  # nothing is stored, whatever was asked for
-        "temperature": given("temperature", 1),
-        "text": {
-            "format": text.get("format") or {"type": "text"},
-            "verbosity": text.get("verbosity") or "medium",
-        },
-        "tool_choice": given("tool_choice", "auto"),
-        "tools": tools.echo(fields.array(body, "tools")),
-        "top_logprobs": given("top_logprobs", 0),
-        "top_p": given("top_p", 1),
-        "truncation": fields.choice(body, "truncation", ("auto", "disabled")) or "disabled",
-        "user": fields.string(body, "user"),
-    }
+    if prompt:
+        entries.append(UserMessage((TextPart(prompt),)))

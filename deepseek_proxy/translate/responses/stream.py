@@ -25,32 +25,34 @@ from deepseek_proxy.translate.responses import errors
 from deepseek_proxy.translate.responses.calls import ITEM_OF_KIND, CallItem
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.output import (
+    CompactionItem,
     ItemStatus,
     MessageItem,
     ReasoningItem,
     ReasoningOutput,
 )
 from deepseek_proxy.translate.responses.response import Envelope
+from deepseek_proxy.translate.sealed import Seal
 from deepseek_proxy.translate.tools import ToolTable
 from deepseek_proxy.translate.usage import responses_usage
 
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _COMPLETED_REASONS: Final = frozenset({"stop", "tool_calls", "function_call"})
 
-Item = MessageItem | ReasoningItem | CallItem
+Item = MessageItem | ReasoningItem | CallItem | CompactionItem
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """What one response's machine needs from outside.
 
-    `seal` makes `encrypted_content` of thinking; `remember(call_id, thinking)` keeps it for clients that
-    do not send it back; `now` is Unix time in seconds; for `padding` see `Emitter`.
+    `seal` makes `encrypted_content`; `remember(call_id, thinking)` keeps thinking for clients that do not
+    send it back; `now` is Unix time in seconds; for `padding` see `Emitter`.
     """
 
     tools: ToolTable
     new_id: ids.NewId
-    seal: Callable[[str], str]
+    seal: Seal
     remember: Callable[[str, str], None]
     now: Callable[[], int]
     reasoning_output: ReasoningOutput = "summary"
@@ -252,7 +254,7 @@ class ResponseStream:
         return frames
 
     def _close_whole_calls(self) -> bytes:
-        """Closes the calls whose arguments are complete; hosts that interleave calls get to finish the others."""
+        """Closes the calls whose arguments are complete; a host that interleaves calls may finish others."""
         return b"".join(self._close(call, "completed") for call in self._open_calls() if call.is_whole)
 
     def _close_all(self, status: ItemStatus) -> bytes:
@@ -290,3 +292,16 @@ class ResponseStream:
             error=error,
         )
         return self._emit.lifecycle(f"response.{status}", jsontext.dumps(self.response)) + sse.DONE_FRAME
+
+
+def failed(error: ProxyError, response_id: str, now: int) -> bytes:
+    """A whole stream that only says what failed before there was a response."""
+    options = StreamOptions(
+        tools=ToolTable(0),
+        new_id=lambda prefix: prefix,
+        seal=lambda _purpose, text: text,
+        remember=lambda _call_id, _text: None,
+        now=lambda: now,
+    )
+    machine = ResponseStream(Envelope(response_id, now, "", {}), options)
+    return machine.start() + machine.fail(error)

@@ -1,0 +1,127 @@
+"""Compaction: a long conversation becomes a summary that the client keeps sealed, and later sends back.
+
+Codex has two forms: a `compaction_trigger` at the end of a streamed request, answered with exactly one
+`compaction` item (0.142 and later), and `POST /v1/responses/compact`, answered with JSON (0.104 to
+0.130, and the SDKs). Both are one turn of the model with `PROMPT` as its last message. The sealed text
+holds the summary and every user message, so that it needs no other state. Codex keeps user messages of
+its own beside the item: those are not repeated when it is expanded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from deepseek_proxy.errors import UpstreamError
+from deepseek_proxy.translate import ids, jsontext
+from deepseek_proxy.translate.history import Entry, TextPart, UserMessage
+from deepseek_proxy.translate.hub import Delta, Literal, Stage
+from deepseek_proxy.translate.responses.output import CompactionItem, ItemStatus, TextBuffer
+from deepseek_proxy.translate.responses.response import Envelope
+from deepseek_proxy.translate.responses.stream import ResponseStream, StreamOptions
+from deepseek_proxy.translate.sealed import Purpose
+
+PROMPT: Final = """\
+This conversation is about to be replaced by a summary, because it has become too long. Write that summary now, \
+for the assistant who will go on with the work and will see nothing else of it but the user's messages. Call no \
+tools. Say:
+- what the user wants, with every requirement, preference and limit that still holds;
+- what has been done, and how it turned out: files read, made and changed (with their paths), commands that matter \
+and their results, decisions and the reasons for them;
+- what is true of the project that was hard to find out;
+- what was being done at this moment, what is left to do, in order, and what is known to be broken or open.
+Be exact with names, paths, numbers and error messages. Leave out what no longer matters."""
+
+_LEAD: Final = "The conversation up to here was replaced by this summary:\n\n"
+_MISSING_LEAD: Final = "Written by the user earlier in this conversation:\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What a compaction item holds. `user_texts` are the user's messages, oldest first."""
+
+    summary: str
+    user_texts: Sequence[str]
+
+    def pack(self) -> str:
+        return jsontext.dumps({"summary": self.summary, "user": list(self.user_texts)}).decode()
+
+    def expand(self, present: Collection[str]) -> list[Entry]:
+        """The entries that stand for the conversation; user messages in `present` are there already."""
+        missing = [text for text in self.user_texts if text not in present]
+        entries: list[Entry] = [UserMessage((TextPart(_MISSING_LEAD + text),)) for text in missing]
+        return [*entries, UserMessage((TextPart(_LEAD + self.summary),))]
+
+
+def unpack(text: str) -> Compaction | None:
+    """The reverse of `Compaction.pack`; None for what another version packed in another way."""
+    try:
+        value = orjson.loads(text)
+        return Compaction(str(value["summary"]), tuple(map(str, value["user"])))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def user_texts(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """The texts of a conversation's user messages."""
+    return tuple(
+        "\n\n".join(part.text for part in entry.parts if isinstance(part, TextPart))
+        for entry in entries
+        if isinstance(entry, UserMessage)
+    )
+
+
+def kept_messages(value: object, new_id: ids.NewId) -> list[dict[str, Any]]:
+    """The user's messages of an `input`, as items for the output of `/responses/compact`."""
+    items = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    kept = []
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("role") == "user":
+            content = item.get("content")
+            if isinstance(content, str):
+                content = [{"type": "input_text", "text": content}]
+            fixed = {"type": "message", "status": "completed", "role": "user", "content": content}
+            kept.append({"id": item.get("id") or new_id(ids.MESSAGE), **fixed})
+    return kept
+
+
+class CompactionStream(ResponseStream):
+    """The stream machine of a compaction: the model's text becomes one sealed item, its thinking none.
+
+    Nothing but lifecycle events is sent before the summary is whole.
+    """
+
+    def __init__(self, envelope: Envelope, options: StreamOptions, texts: Sequence[str]) -> None:
+        super().__init__(envelope, options)
+        self._user_texts = texts
+        self._summary = TextBuffer()
+
+    def feed(self, delta: Delta) -> bytes:
+        if isinstance(delta, Literal):
+            if delta.stage is Stage.CONTENT:
+                self._summary.add(delta.json)
+            return b""
+        if delta.content:
+            self._summary.add(jsontext.dumps(delta.content))
+        self.finish_reason = self.finish_reason or delta.finish_reason
+        self.usage = delta.usage or self.usage
+        return b""
+
+    def finish(self) -> bytes:
+        summary = self._summary.text.strip()
+        if self.finish_reason in ("stop", "tool_calls") and not summary:
+            return self.fail(UpstreamError("The model wrote no summary of the conversation."))
+        if self.finish_reason == "length":
+            return self.fail(UpstreamError("The summary of the conversation was cut off."))
+        return super().finish()
+
+    def _close_all(self, status: ItemStatus) -> bytes:
+        packed = Compaction(self._summary.text.strip(), self._user_texts).pack()
+        item = CompactionItem(
+            self._emit, self._options.new_id, self._options.seal(Purpose.COMPACTION, packed)
+        )
+        self._items.append(item)
+        return item.open() + self._close(item, status)

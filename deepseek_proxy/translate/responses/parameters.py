@@ -1,0 +1,156 @@
+"""The parameters of a Responses request that need no conversation: limits, sampling, echo, refusals.
+
+Each is kept, renamed, approximated or refused with its path (the table is in docs/mapping/responses.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from deepseek_proxy.errors import InvalidRequest, NotFound
+from deepseek_proxy.translate import fields
+from deepseek_proxy.translate.responses import tools
+
+KNOWN_FIELDS: Final = frozenset(
+    "model input instructions stream stream_options store previous_response_id conversation background "
+    "include max_output_tokens max_tool_calls metadata parallel_tool_calls reasoning text temperature top_p "
+    "top_logprobs tools tool_choice truncation prompt prompt_cache_key prompt_cache_retention "
+    "prompt_cache_options safety_identifier user service_tier context_management presence_penalty "
+    "frequency_penalty "
+    # Sent by clients, without meaning here.
+    "client_metadata moderation".split()
+)
+_INCLUDABLE: Final = (
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+)
+_MAX_TEMPERATURE: Final = 2.0
+_MIN_TOP_P: Final = 0.01  # DeepSeek wants more than 0, OpenAI allows 0
+_MAX_METADATA: Final = (16, 64, 512)  # pairs, characters of a key, characters of a value
+
+
+def refuse_state(body: Mapping[str, Any]) -> None:
+    """Refuses what would need stored responses, in OpenAI's words for "not found"."""
+    if (previous := fields.string(body, "previous_response_id")) is not None:
+        raise InvalidRequest(
+            f"Previous response with id '{previous}' not found. This gateway stores no responses: "
+            "send the whole conversation in 'input'.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    if body.get("conversation") is not None:
+        raise NotFound(
+            "Conversation not found. This gateway stores no conversations: "
+            "send the whole conversation in 'input'.",
+            param="conversation",
+        )
+    if fields.boolean(body, "background", False):
+        raise InvalidRequest(
+            "Background responses are not supported: leave 'background' out, or set it to false.",
+            param="background",
+            code="unsupported_parameter",
+        )
+    if body.get("prompt") is not None:
+        raise InvalidRequest(
+            "Prompt templates are not supported: send 'instructions' and 'input'.",
+            param="prompt",
+            code="unsupported_parameter",
+        )
+
+
+def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
+    """DeepSeek's sampling fields; those that the client left out stay out."""
+    found: dict[str, Any] = {}
+    if (limit := fields.integer(body, "max_output_tokens", low=1)) is not None:
+        found["max_tokens"] = min(limit, max_output_tokens)
+    if (temperature := fields.number(body, "temperature", low=0, high=_MAX_TEMPERATURE)) is not None:
+        found["temperature"] = temperature
+    if (top_p := fields.number(body, "top_p", low=0, high=1)) is not None:
+        found["top_p"] = max(top_p, _MIN_TOP_P)
+    for key in ("presence_penalty", "frequency_penalty"):
+        if (penalty := fields.number(body, key, low=-2, high=2)) is not None:
+            found[key] = penalty
+    logprobs = fields.integer(body, "top_logprobs", low=0, high=20) or 0
+    if logprobs or "message.output_text.logprobs" in _include(body):
+        found["logprobs"] = True
+        if logprobs:
+            found["top_logprobs"] = logprobs
+    if (user := fields.string(body, "safety_identifier") or fields.string(body, "user")) is not None:
+        # DeepSeek keeps the caches of users apart, so the same user must always get the same id.
+        found["user_id"] = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32]
+    return found
+
+
+def _include(body: Mapping[str, Any]) -> Sequence[str]:
+    include = fields.array(body, "include")
+    for index, value in enumerate(include):
+        if value not in _INCLUDABLE:
+            raise InvalidRequest(
+                f"Invalid value: '{value}'. Supported values are: {', '.join(repr(v) for v in _INCLUDABLE)}.",
+                param=f"include[{index}]",
+                code="invalid_value",
+            )
+    return include
+
+
+def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    pairs, key_length, value_length = _MAX_METADATA
+    metadata = fields.mapping(body, "metadata")
+    if len(metadata) > pairs:
+        raise fields.invalid_value("metadata", f"too many properties. Expected at most {pairs}.")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise fields.invalid_type(f"metadata.{key}", "a string", value)
+        if len(key) > key_length or len(value) > value_length:
+            raise fields.invalid_value(
+                f"metadata.{key[:key_length]}",
+                f"too long. Keys have at most {key_length} characters, values {value_length}.",
+            )
+    return metadata
+
+
+def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]:
+    """The settings as the Response repeats them, with OpenAI's defaults where the client sent none."""
+    text = fields.mapping(body, "text")
+    asked = fields.mapping(body, "reasoning")
+
+    def given(key: str, default: Any) -> Any:
+        value = body.get(key)
+        return default if value is None else value
+
+    return {
+        "background": False,
+        "frequency_penalty": given("frequency_penalty", 0),
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "max_tool_calls": fields.integer(body, "max_tool_calls", low=1),
+        "metadata": _metadata(body),
+        "moderation": None,
+        "parallel_tool_calls": parallel,
+        "presence_penalty": given("presence_penalty", 0),
+        "previous_response_id": None,
+        "prompt_cache_key": fields.string(body, "prompt_cache_key"),
+        "prompt_cache_retention": body.get("prompt_cache_retention"),
+        "reasoning": {"effort": effort, "summary": asked.get("summary")},
+        "safety_identifier": body.get("safety_identifier"),
+        "store": False,  # nothing is stored, whatever was asked for
+        "temperature": given("temperature", 1),
+        "text": {
+            "format": text.get("format") or {"type": "text"},
+            "verbosity": text.get("verbosity") or "medium",
+        },
+        "tool_choice": given("tool_choice", "auto"),
+        "tools": tools.echo(fields.array(body, "tools")),
+        "top_logprobs": given("top_logprobs", 0),
+        "top_p": given("top_p", 1),
+        "truncation": fields.choice(body, "truncation", ("auto", "disabled")) or "disabled",
+        "user": fields.string(body, "user"),
+    }
