@@ -63,7 +63,7 @@ class SocketBody:
     def read(self) -> bytes | None:
         if received := self._received:
             self._received = b""
-        elif self._framing.complete:
+        elif self._framing.ended:
             return b""
         else:
             # A TLS record that was received whole may be read in parts: the socket is silent then.
@@ -80,7 +80,7 @@ class SocketBody:
                 return b""
         content = self._framing.feed(received)
         # Framing alone (the end of a chunk) is a sign of life, but there is nothing to pass on.
-        return content or (b"" if self._framing.complete else None)
+        return content or (b"" if self._framing.ended else None)
 
     def close(self, *, drain: bool = False) -> None:
         if drain:
@@ -89,7 +89,7 @@ class SocketBody:
                     if not self.read():
                         break
         self._readiness.close()
-        if self._framing.complete:
+        if self._framing.reusable:
             self._raw.release_conn()
         else:
             self._raw.close()

@@ -6,16 +6,23 @@ inside; a gateway wants everything that has arrived, at once.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from deepseek_proxy.errors import UpstreamError, UpstreamTruncated
 
 MAX_LINE_BYTES = 16 * 1024
+"""Of one line with a chunk's size, and of all trailers."""
+
+# int() would take signs, underscores and 0x; a negative size would make the reader go in circles.
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|$)")
 
 
 class Framing(Protocol):
-    complete: bool
-    """Whether the body ended where its framing says, so that the connection can be used again."""
+    ended: bool
+    """Whether the body is over: nothing that may still come belongs to it."""
+    reusable: bool
+    """Whether it ended where its framing says and nothing came after it, so that the connection is clean."""
 
     def feed(self, received: bytes) -> bytes:
         """The content in `received`. Raises `UpstreamError` for broken framing."""
@@ -35,31 +42,33 @@ def framing(transfer_encoding: str | None, content_length: str | None) -> Framin
 class UntilClose:
     """A body that ends with its connection."""
 
-    __slots__ = ("complete",)
+    __slots__ = ("ended", "reusable")
 
     def __init__(self) -> None:
-        self.complete = False
+        self.ended = False
+        self.reusable = False
 
     def feed(self, received: bytes) -> bytes:
         return received
 
     def eof(self) -> None:
-        pass
+        self.ended = True
 
 
 class Counted:
     """A body of a known number of bytes."""
 
-    __slots__ = ("_left", "complete")
+    __slots__ = ("_left", "ended", "reusable")
 
     def __init__(self, length: int) -> None:
         self._left = length
-        self.complete = length == 0
+        self.ended = self.reusable = length == 0
 
     def feed(self, received: bytes) -> bytes:
         content = received[: self._left]
         self._left -= len(content)
-        self.complete = self._left == 0 and len(content) == len(received)
+        self.ended = self._left == 0
+        self.reusable = self.ended and len(content) == len(received)
         return content
 
     def eof(self) -> None:
@@ -70,20 +79,21 @@ class Counted:
 class Chunked:
     """A body in chunks: hexadecimal size, CRLF, data, CRLF; size 0 and trailers end it."""
 
-    __slots__ = ("_buffer", "_ended", "_left", "_trailers", "complete")
+    __slots__ = ("_buffer", "_left", "_trailer_bytes", "_trailers", "ended", "reusable")
 
     def __init__(self) -> None:
-        self._buffer = b""  # an unfinished size line
+        self._buffer = b""  # an unfinished line
         self._left = 0  # of the current chunk, its CRLF included; 0: a size line comes next
-        self._trailers = False
-        self._ended = False
-        self.complete = False
+        self._trailers = False  # whether the last chunk was read
+        self._trailer_bytes = 0
+        self.ended = False
+        self.reusable = False
 
     def feed(self, received: bytes) -> bytes:
         data = self._buffer + received if self._buffer else received
         position, end = 0, len(data)
         content: list[bytes] = []
-        while position < end and not self._ended:
+        while position < end and not self.ended:
             if self._left:
                 taken = min(self._left, end - position)
                 if self._left > 2:
@@ -99,23 +109,29 @@ class Chunked:
             line = data[position:newline].rstrip(b"\r")
             position = newline + 1
             if self._trailers:
-                self._ended = not line
+                self._trailer(line)
             else:
                 self._left = self._chunk_length(line)
-        self._buffer = data[position:] if not self._ended else b""
-        self.complete = self._ended and position == end
+        self._buffer = data[position:] if not self.ended else b""
+        self.reusable = self.ended and position == end
         return content[0] if len(content) == 1 else b"".join(content)
 
     def eof(self) -> None:
-        if not self._ended:
+        if not self.ended:
             raise UpstreamTruncated("The upstream closed the connection in the middle of its answer.")
 
     def _chunk_length(self, line: bytes) -> int:
-        try:
-            size = int(line.split(b";", 1)[0], 16)
-        except ValueError:
-            raise UpstreamError("The upstream sent a broken chunk header.") from None
-        if size == 0:
+        size = _CHUNK_SIZE.match(line)
+        if size is None:
+            raise UpstreamError("The upstream sent a broken chunk header.")
+        length = int(size[1], 16)
+        if length == 0:
             self._trailers = True
             return 0
-        return size + 2
+        return length + 2
+
+    def _trailer(self, line: bytes) -> None:
+        self.ended = not line
+        self._trailer_bytes += len(line)
+        if self._trailer_bytes > MAX_LINE_BYTES:
+            raise UpstreamError("The upstream sent a trailer that is too long.")
