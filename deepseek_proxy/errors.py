@@ -176,6 +176,12 @@ class UpstreamTruncated(UpstreamError):
     """The answer stopped in the middle."""
 
 
+class UpstreamMisconfigured(UpstreamError):
+    """Something answered at the configured address, but no DeepSeek API. Only the operator can mend that."""
+
+    retryable = False
+
+
 # -- ours -----------------------------------------------------------------------------------------
 
 

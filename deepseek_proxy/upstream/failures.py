@@ -27,6 +27,7 @@ from deepseek_proxy.errors import (
     RateLimited,
     Unauthenticated,
     UpstreamError,
+    UpstreamMisconfigured,
     UpstreamOverloaded,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -34,6 +35,8 @@ from deepseek_proxy.errors import (
 
 MAX_ERROR_BYTES = 64 * 1024
 _MAX_MESSAGE_CHARACTERS = 1000
+# float() would take "inf" and digits without end, of which no pause and no header can be made.
+_SECONDS = re.compile(r"\s*[0-9]{1,9}(\.[0-9]{1,9})?\s*")
 _REQUEST_ID = re.compile(r"\s*\(request_id: [^)]*\)\s*$")
 
 
@@ -53,7 +56,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes) -> ProxyEr
     if status == 403:
         return PermissionDenied(f"DeepSeek refused access: {said}")
     if status == 404:
-        return UpstreamError(
+        return UpstreamMisconfigured(
             f"The upstream has no such address: {said}. Check upstream_url.", code="not_found"
         )
     if status == 429:
@@ -63,9 +66,11 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes) -> ProxyEr
     if status in (408, 504):
         return UpstreamTimeout(f"DeepSeek took too long: {said}", retry_after=retry_after)
     if 300 <= status < 400:
-        return UpstreamError(
+        return UpstreamMisconfigured(
             f"The upstream redirects (HTTP {status}), which is not followed. Check upstream_url."
         )
+    if status < 500:
+        return UpstreamMisconfigured(f"The upstream did not take the request: {said}. Check upstream_url.")
     return UpstreamError(f"DeepSeek failed: {said}", retry_after=retry_after)
 
 
@@ -74,7 +79,9 @@ def from_body(body: bytes, content_type: str) -> ProxyError:
     if (message := error_message(body)) is not None:
         return UpstreamError(f"The upstream reported an error: {message}")
     kind = content_type.split(";")[0].strip() or "nothing"
-    return UpstreamError(f"The upstream answered with {kind} in place of an answer. Check upstream_url.")
+    return UpstreamMisconfigured(
+        f"The upstream answered with {kind} in place of an answer. Check upstream_url."
+    )
 
 
 def from_exception(error: Exception) -> ProxyError:
@@ -120,13 +127,11 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header: a number, or an HTTP date."""
     if not value:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if _SECONDS.fullmatch(value):
+        return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
