@@ -37,7 +37,7 @@ class Stage(Enum):
 class Literal(NamedTuple):
     """A text delta that was not parsed: `json` is the string's own JSON literal, quotes included.
 
-    Never empty, and free of `\\u` escapes and of `<`, so that it can be passed on as it is.
+    Never empty, valid JSON, and free of `\\u` escapes and of `<`, so that it can be passed on as it is.
     """
 
     stage: Stage
@@ -85,7 +85,7 @@ DONE: Final = b"[DONE]"
 
 # A JSON string literal without \u escapes (a surrogate pair could be split over two of them) and without
 # `<`, at which leaked tool markup starts.
-_PLAIN_LITERAL = re.compile(rb'"(?:[^"\\<\x00-\x1f]|\\[^u])+"')
+_PLAIN_LITERAL = re.compile(rb'"(?:[^"\\<\x00-\x1f]|\\["\\/bfnrt])+"')
 _STRETCH = {Stage.CONTENT: b'"content":', Stage.REASONING: b'"reasoning_content":'}
 
 
@@ -107,7 +107,7 @@ class ChunkParser:
         for stage, (head, tail) in self._around.items():
             if payload.startswith(head) and payload.endswith(tail):
                 literal = payload[len(head) : len(payload) - len(tail)]
-                if _PLAIN_LITERAL.fullmatch(literal):
+                if _PLAIN_LITERAL.fullmatch(literal) and (literal.isascii() or _is_utf8(literal)):
                     return Literal(stage, literal)
         return self._parse_json(payload)
 
@@ -155,12 +155,12 @@ def parse_chunk(body: Mapping[str, Any]) -> Chunk:
             content=_text(delta.get("content")),
             refusal=_text(delta.get("refusal")),
             tool_calls=tuple(_tool_call(call, i) for i, call in enumerate(delta.get("tool_calls") or ())),
-            finish_reason=choice.get("finish_reason") or None,
+            finish_reason=_text(choice.get("finish_reason")) or None,
             usage=usage,
-            logprobs=logprobs.get("content") or (),
+            logprobs=_entries(logprobs.get("content")),
             announces_thinking=delta.get("reasoning_content") == "",
         )
-    except (AttributeError, KeyError, TypeError, IndexError):
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError):
         raise UpstreamError("The upstream sent a chunk of an unknown shape.") from None
 
 
@@ -175,23 +175,29 @@ def parse_completion(body: Mapping[str, Any]) -> Chunk:
     return parse_chunk({**body, "choices": [{**first, "delta": first.get("message")}]})
 
 
-def parse_usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """Token counts from DeepSeek's own keys, or from OpenAI's where another host sends those."""
+def parse_usage(usage: object) -> Usage | None:
+    """Token counts from DeepSeek's own keys, or from OpenAI's where another host sends those.
+
+    A count that is missing or no number is 0: it is not worth an answer.
+    """
     if not isinstance(usage, dict):
         return None
 
     def count(value: object) -> int:
         return int(value) if isinstance(value, (int, float)) else 0
 
+    def detail(of: str, key: str) -> object:
+        details = usage.get(of)
+        return details.get(key) if isinstance(details, dict) else None
+
     cached = usage.get("prompt_cache_hit_tokens")
     if cached is None:
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    details = usage.get("completion_tokens_details") or {}
+        cached = detail("prompt_tokens_details", "cached_tokens")
     return Usage(
         prompt_tokens=count(usage.get("prompt_tokens")),
         cached_tokens=count(cached),
         completion_tokens=count(usage.get("completion_tokens")),
-        reasoning_tokens=count(details.get("reasoning_tokens")),
+        reasoning_tokens=count(detail("completion_tokens_details", "reasoning_tokens")),
     )
 
 
@@ -209,12 +215,28 @@ def _text(value: object) -> str:
     return value
 
 
+def _entries(value: object) -> Sequence[Mapping[str, Any]]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise TypeError
+    return value
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _tool_call(call: Mapping[str, Any], position: int) -> ToolCallDelta:
     function = call.get("function") or {}
     index = call.get("index")
     return ToolCallDelta(
         position=position if index is None else int(index),
-        id=call.get("id") or None,
-        name=function.get("name") or None,
+        id=_text(call.get("id")) or None,
+        name=_text(function.get("name")) or None,
         arguments=_text(function.get("arguments")),
     )
