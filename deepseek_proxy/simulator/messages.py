@@ -59,13 +59,21 @@ def sound(body: Body) -> None:
 
 def _parts_sound(message: Body, i: int) -> None:
     parts = message["content"]
-    if message["role"] == "assistant" and any(part["type"] == "image_url" for part in parts):
+    images = [(n, part["image_url"]["url"]) for n, part in enumerate(parts) if part["type"] == "image_url"]
+    files = [part for part in parts if part["type"] == "file"]
+    for n, url in images:
+        if _is_link(url) and len(url) > MAX_IMAGE_URL:
+            raise invalid(
+                f".messages[{i}].image_url.url[{n}]: image_url.url external link length {len(url)} too long, "
+                f"max link length {MAX_IMAGE_URL}. Consider passing file data directly with base64 data url "
+                "instead."
+            )
+    for part in files:
+        _file_sound(part, i)
+    if message["role"] == "assistant" and (images or files):
         raise invalid("Image in assistant message is not supported")
-    for part in parts:
-        if part["type"] == "image_url":
-            _image_sound(part["image_url"]["url"], i)
-        elif part["type"] == "file":
-            _file_sound(part, i)
+    for _, url in images:
+        _image_sound(url, i)
 
 
 def _assistant_sound(message: Body, i: int) -> None:
@@ -79,21 +87,20 @@ def _assistant_sound(message: Body, i: int) -> None:
         )
 
 
+def _is_link(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
 def _image_sound(url: str, i: int) -> None:
-    if url.startswith(("http://", "https://")):
-        if len(url) > MAX_IMAGE_URL:
-            raise invalid(
-                f".messages[{i}].image_url.url[0]: image_url.url external link length {len(url)} too long, "
-                f"max link length {MAX_IMAGE_URL}. Consider passing file data directly with base64 data url "
-                "instead."
-            )
-    elif not (found := _DATA_URL.match(url)):
+    if _is_link(url):
+        return
+    if not (found := _DATA_URL.match(url)):
         raise invalid(f".messages[{i}]: Unsupported image_url format")
-    elif found[1] not in _IMAGE_TYPES:
+    if found[1] not in _IMAGE_TYPES:
         raise invalid(
             f".messages[{i}]: You have uploaded an unsupported image. {_IMAGE_ADVICE.format('image')}"
         )
-    elif not _is_base64(url[found.end() :]):
+    if not _is_base64(url[found.end() :]):
         raise invalid(f".messages[{i}]: Invalid base64 data")
 
 

@@ -69,8 +69,9 @@ def check(raw: bytes, *, json_schema: bool = False) -> Body:
 _SYNTAX: Final = (
     ("end of data", "EOF while parsing a value"),
     ("zero-length", "EOF while parsing a value"),
-    ("surrogate", "unexpected end of hex escape"),
     ("UTF-8", "invalid unicode code point"),
+    ("high surrogate", "lone leading surrogate in hex escape"),
+    ("surrogate", "unexpected end of hex escape"),
     ("control character", "control character (\\u0000-\\u001F) found while parsing a string"),
     ("after document", "trailing characters"),
     ("trailing comma", "trailing comma"),
@@ -140,14 +141,12 @@ def _tool_names(body: Body) -> None:
             )
 
 
-def _tool_names_unique(body: Body) -> None:
-    names = [function["name"] for function in _functions(body)]
-    if len(set(names)) < len(names):
-        raise invalid("Tool names must be unique.")
-
-
-def _tool_schemas(body: Body) -> None:
+def _tools_sound(body: Body) -> None:
+    names: set[str] = set()
     for function in _functions(body):
+        if function["name"] in names:
+            raise invalid("Tool names must be unique.")
+        names.add(function["name"])
         parameters = function.get("parameters")
         if parameters is None:
             continue
@@ -243,8 +242,7 @@ _RULES: Final[Sequence[Callable[[Body], None]]] = (
     messages.reasoning_passed_back,
     messages.prefix_last,
     _json_mentioned,
-    _tool_names_unique,
-    _tool_schemas,
+    _tools_sound,
     _tool_choice,
     _stop,
     _stream_options,

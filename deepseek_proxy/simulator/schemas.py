@@ -146,24 +146,21 @@ def _references(schema: object) -> Iterator[str]:
 # -- strict tools ---------------------------------------------------------------------------------
 
 
-def strict_problem_of(schema: object) -> str | None:
+def strict_problem_of(schema: Mapping[str, Any]) -> str | None:
     """What puts a schema outside the subset of `strict` tools; None where nothing does."""
-    for node in _nodes(schema):
-        if not any(key in node for key in ("type", "anyOf", "$ref")):
-            return "one of `type`, `anyOf`, `$ref` field is required"
-        if node.get("type") == "string" and node.get("format", "email") not in _STRICT_FORMATS:
-            names = ", ".join(f"`{name}`" for name in _STRICT_FORMATS)
-            return f"unknown variant `{node['format']}`, expected one of {names}"
+    if not any(key in schema for key in ("type", "anyOf", "$ref")):
+        return "one of `type`, `anyOf`, `$ref` field is required"
+    if schema.get("type") == "string" and schema.get("format", "email") not in _STRICT_FORMATS:
+        names = ", ".join(f"`{name}`" for name in _STRICT_FORMATS)
+        return f"unknown variant `{schema['format']}`, expected one of {names}"
+    parts = [*(schema.get("properties") or {}).values(), *(schema.get("$defs") or {}).values()]
+    parts += [schema["items"]] if isinstance(schema.get("items"), dict) else []
+    for part in parts:
+        if (problem := strict_problem_of(part)) is not None:
+            return problem
+    for part in schema.get("anyOf") or ():
+        if "type" not in part and "$ref" not in part:
+            return "field `anyOf`: missing field `type`"
+        if (problem := strict_problem_of(part)) is not None:
+            return problem
     return None
-
-
-def _nodes(schema: object) -> Iterator[Mapping[str, Any]]:
-    if not isinstance(schema, dict):
-        return
-    yield schema
-    for key in ("properties", "$defs"):
-        for element in (schema.get(key) or {}).values():
-            yield from _nodes(element)
-    for element in schema.get("anyOf") or ():
-        yield from _nodes(element)
-    yield from _nodes(schema.get("items"))
