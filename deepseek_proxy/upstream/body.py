@@ -16,7 +16,7 @@ import urllib3
 
 from deepseek_proxy.errors import ProxyError, UpstreamTruncated
 from deepseek_proxy.upstream.framing import framing
-from deepseek_proxy.upstream.readiness import readiness
+from deepseek_proxy.upstream.readiness import TICK_SECONDS, readiness
 
 RECEIVE_BYTES = 64 * 1024
 MAX_DRAIN_READS = 8
@@ -56,6 +56,10 @@ class SocketBody:
         self._framing = framing(raw.headers.get("Transfer-Encoding"), raw.headers.get("Content-Length"))
         self._readiness = readiness(sock)
         self._tls_pending = getattr(sock, "pending", None)
+        if self._tls_pending:
+            # Readable may mean half a record, or none for us: the rest is waited for, for a tick at a time.
+            # urllib3 sets its own timeout again when it uses the connection again.
+            sock.settimeout(TICK_SECONDS)
         if raw.connection is not None and raw.connection.sock is not None:
             # The connection keeps the socket; the reader and its buffer are not needed any more.
             raw._fp.close()
