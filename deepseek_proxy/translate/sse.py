@@ -7,7 +7,7 @@ Refuses to know what a payload means, and holds back nothing that is complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from deepseek_proxy.errors import UpstreamError
 
@@ -28,28 +28,30 @@ def encode_data(data: bytes) -> bytes:
 class Decoder:
     """Feeds on bytes in any split and returns the data payloads that became complete.
 
-    `max_event_bytes` bounds what an unfinished event may hold. `comments` counts the comment lines seen,
-    by which a caller tells a queued upstream from a silent one.
+    `max_event_bytes` bounds what an unfinished event may hold.
     """
 
-    __slots__ = ("_after_cr", "_bytes", "_data", "_line", "_max", "comments")
+    __slots__ = ("_after_cr", "_bytes", "_data", "_line", "_max")
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max = max_event_bytes
-        self._line = b""  # the unfinished last line
+        self._line = bytearray()  # the unfinished last line
         self._data: list[bytes] = []  # data lines of the unfinished event
         self._bytes = 0  # their size
         self._after_cr = False  # a following LF belongs to the CR before it
-        self.comments = 0
 
     def feed(self, received: bytes) -> Iterable[bytes]:
-        """Payloads completed by `received`. Raises `UpstreamError` when an event outgrows its bound."""
+        """Payloads completed by `received`, to be read to the end or not at all.
+
+        Raises `UpstreamError` when an event outgrows its bound, after the payloads before it.
+        """
         if (
             not self._line
             and not self._data
             and not self._after_cr
             and received.endswith(b"\n\n")
             and b"\r" not in received
+            and len(received) <= self._max
         ):
             # The usual receive: whole events of one data line each.
             frames = received[:-2].split(b"\n\n")
@@ -59,8 +61,8 @@ class Decoder:
             return [frame[6:] for frame in frames]
         return self._feed_lines(received)
 
-    def _feed_lines(self, received: bytes) -> list[bytes]:
-        if self._after_cr:
+    def _feed_lines(self, received: bytes) -> Iterator[bytes]:
+        if self._after_cr and received:
             self._after_cr = False
             if received[:1] == b"\n":
                 received = received[1:]
@@ -70,31 +72,24 @@ class Decoder:
         if b"\r" in received:
             received = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = received.split(b"\n")
-        if not lines:
-            self._line += rest
-            self._check_size()
-            return []
-        lines[0] = self._line + lines[0]
-        self._line = rest
-        payloads: list[bytes] = []
         for line in lines:
+            if self._line:
+                line = bytes(self._line) + line
+                self._line.clear()
+            self._check_size(line)
             if not line:
                 if self._data:
-                    payloads.append(b"\n".join(self._data))
-                    self._data = []
+                    payload = b"\n".join(self._data)
+                    self._data.clear()
                     self._bytes = 0
-            elif line[:5] == b"data:":
+                    yield payload
+            elif line[:5] == b"data:" or line == b"data":
                 value = line[6:] if line[5:6] == b" " else line[5:]
                 self._data.append(value)
-                self._bytes += len(value)
-                self._check_size()
-            elif line[:1] == b":":
-                self.comments += 1
-            elif line == b"data":
-                self._data.append(b"")
-        self._check_size()
-        return payloads
+                self._bytes += len(value) + 1  # with the LF that joins them: empty lines count too
+        self._line += rest
+        self._check_size(self._line)
 
-    def _check_size(self) -> None:
-        if len(self._line) + self._bytes > self._max:
+    def _check_size(self, line: bytes | bytearray) -> None:
+        if len(line) + self._bytes > self._max:
             raise UpstreamError(f"The upstream sent an event of more than {self._max} bytes.")
