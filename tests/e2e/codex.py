@@ -1,0 +1,144 @@
+"""Runs the real Codex CLI, headless, against a gateway.
+
+Each `Codex` has a fresh CODEX_HOME, HOME and working folder; tools that the model calls are really run
+there. Refuses to know what the model says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from e2e import npm
+from harness.gateway import CLIENT_KEY, Gateway
+
+NEWEST: Final = "0.169.0"
+OLDER: Final = ("0.142.0", "0.118.0")
+EXEC: Final = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `codex exec`, ended: its exit code, its JSON events, and what it wrote to stderr."""
+
+    code: int
+    events: list[dict[str, Any]]
+    stderr: str
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        """The completed items of a type: agent_message, reasoning, command_execution, file_change, …"""
+        return [
+            event["item"]
+            for event in self.events
+            if event["type"] == "item.completed" and event["item"]["type"] == kind
+        ]
+
+    @property
+    def answer(self) -> str:
+        """The last message, of a turn that was completed."""
+        assert self.code == 0, self
+        text: str = self.items("agent_message")[-1]["text"]
+        return text
+
+    @property
+    def failure(self) -> str:
+        """Why the turn failed."""
+        assert self.code == 1, self
+        (message,) = [event["error"]["message"] for event in self.events if event["type"] == "turn.failed"]
+        return str(message)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Complaints that did not end the turn, except for the retries."""
+        return [item["message"] for item in self.items("error")]
+
+    @property
+    def retries(self) -> list[str]:
+        return [event["message"] for event in self.events if event["type"] == "error"]
+
+
+class Codex:
+    """An installation of one version with a configuration of its own. `folder` is empty before."""
+
+    def __init__(self, folder: Path, gateway: Gateway, version: str = NEWEST) -> None:
+        self.version = version
+        self._gateway = gateway
+        self._launcher = npm.installed("@openai/codex", version) / ".bin" / "codex"
+        self._home = folder / "home"
+        self._codex_home = folder / "codex-home"
+        self.work = folder / "work"
+        for path in (self._home, self._codex_home, self.work):
+            path.mkdir()
+
+    def exec(self, *arguments: str, config: Mapping[str, Any] | None = None, seconds: float = 60) -> Run:
+        """`codex exec` with these arguments; `config` holds further settings by dotted key."""
+        settings = {**self._provider, **(config or {})}
+        options = [f"-c{key}={json.dumps(value)}" for key, value in settings.items()]
+        process = subprocess.Popen(
+            [self._launcher, EXEC[0], *options, *EXEC[1:], *arguments],
+            cwd=self.work,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, complaints = process.communicate(timeout=seconds)
+        finally:
+            _end_session(process.pid)
+            process.wait()
+        return Run(process.returncode, [json.loads(line) for line in output.splitlines()], complaints)
+
+    @cached_property
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._home),
+            "CODEX_HOME": str(self._codex_home),
+            "GATEWAY_API_KEY": CLIENT_KEY,
+        }
+
+    @cached_property
+    def _provider(self) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self._gateway.port}/v1"
+        provider = {
+            "name": "DeepSeek gateway",
+            "base_url": url,
+            "env_key": "GATEWAY_API_KEY",
+            "wire_api": "responses",
+        }
+        top: dict[str, Any] = {"model": "deepseek-flash", "model_provider": "gateway"}
+        if self._reads_catalogue_url:
+            provider["model_catalog_url"] = f"{url}/models"
+        else:
+            top["model_catalog_json"] = str(self._catalogue_file())
+        return {**top, **{f"model_providers.gateway.{key}": value for key, value in provider.items()}}
+
+    @property
+    def _reads_catalogue_url(self) -> bool:
+        return tuple(map(int, self.version.split("."))) >= (0, 162, 0)
+
+    def _catalogue_file(self) -> Path:
+        """What the gateway serves to this version, as the file that older versions read instead."""
+        with self._gateway.call("GET", f"/v1/models?client_version={self.version}") as call:
+            body = call.reply().body
+        path = self._codex_home / "catalogue.json"
+        path.write_bytes(body)
+        return path
+
+
+def _end_session(leader: int) -> None:
+    """Ends Codex and what it may have left running."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

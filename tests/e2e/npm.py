@@ -1,0 +1,56 @@
+"""Clients from npm: installed by name, once for the checkout, into `.cache/e2e/` (which git ignores).
+
+Several test processes may ask at once; one installs, the others wait. Without npm, or where its registry
+cannot be reached, the test is skipped and says so. Refuses to know what is installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+CACHE: Final = Path(__file__).parents[2] / ".cache" / "e2e"
+INSTALL_SECONDS: Final = 600
+
+
+def installed(package: str, version: str) -> Path:
+    """The `node_modules` folder that holds this version of the package."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("node and npm are not installed")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    name = f"{package.rpartition('/')[2]}-{version}"
+    done = CACHE / name / ".installed"
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _install(f"{package}@{version}", done.parent)
+            done.touch()
+    return done.parent / "node_modules"
+
+
+def _install(specification: str, folder: Path) -> None:
+    options = ["--silent", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder)]
+    failed = _npm("install", *options, specification)
+    if failed is None:
+        return
+    if unreachable := _npm("ping"):
+        pytest.skip(f"the npm registry cannot be reached, so {specification} is not there: {unreachable}")
+    raise AssertionError(f"npm does not install {specification}: {failed}")
+
+
+def _npm(*arguments: str) -> str | None:
+    """None if npm succeeds, else what it says."""
+    ended = subprocess.run(
+        ["npm", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+    )
+    return (ended.stderr or ended.stdout)[-600:] or "it failed silently" if ended.returncode else None
