@@ -1,6 +1,6 @@
 """The README's examples, as they stand there, through a real gateway to the simulator.
 
-Only the port is another one. Clients from npm are in `.cache/npm` (`make test` puts them there).
+Only the port is another one.
 """
 
 from __future__ import annotations
@@ -11,30 +11,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from e2e import npm
+from e2e.codex import NEWEST
 from harness.gateway import Gateway
 
 from deepseek_proxy.cli.serve import greeting
 from deepseek_proxy.settings import isolated
-from deepseek_proxy.simulator import running
-
-pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-NPM = ROOT / ".cache" / "npm" / "node_modules"
 README = (ROOT / "README.md").read_text("utf-8")
+OPENAI_NPM = "7.55.0"
 KEY = "sk-reader-0123456789"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running() as upstream:
-        server = Gateway(tmp_path_factory.mktemp("gateway"), upstream)
-        yield server
-        server.stop()
 
 
 def example(language: str, holding: str, port: int) -> str:
@@ -62,19 +53,13 @@ def run(
     return ended
 
 
-def needs(program: str, package: str) -> None:
-    if shutil.which(program) is None or not (NPM / package).is_dir():
-        pytest.skip(f"{program} or the npm package {package} is not installed")
-
-
 def test_python(gateway: Gateway, tmp_path: Path) -> None:
     ended = run([sys.executable, "-c", example("python", "OpenAI", gateway.port)], tmp_path)
     assert "Why is the sky blue?" in ended.stdout
 
 
 def test_javascript(gateway: Gateway, tmp_path: Path) -> None:
-    needs("node", "openai")
-    (tmp_path / "node_modules").symlink_to(NPM)
+    (tmp_path / "node_modules").symlink_to(npm.installed("openai", OPENAI_NPM))
     (tmp_path / "example.mjs").write_text(example("js", "OpenAI", gateway.port))
     assert "Why is the sky blue?" in run(["node", "example.mjs"], tmp_path).stdout
 
@@ -88,13 +73,12 @@ def test_curl(gateway: Gateway, tmp_path: Path) -> None:
 
 
 def codex(folder: Path, config: str, *options: str) -> subprocess.CompletedProcess[str]:
-    needs("node", "@openai/codex")
     home = folder / "home"
     home.mkdir()
     (home / "config.toml").write_text(config)
-    launcher = NPM / "@openai" / "codex" / "bin" / "codex.js"
+    launcher = npm.installed("@openai/codex", NEWEST) / ".bin" / "codex"
     prompt = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "say hello"]
-    return run(["node", str(launcher), *options, *prompt], folder, {"CODEX_HOME": str(home)})
+    return run([str(launcher), *options, *prompt], folder, {"CODEX_HOME": str(home)})
 
 
 def test_codex_with_the_configuration_file(gateway: Gateway, tmp_path: Path) -> None:
