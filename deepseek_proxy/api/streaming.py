@@ -83,7 +83,6 @@ def respond(
         _guarded(stream, turn, exchange, metrics),
         mimetype="text/event-stream",
         headers=_STREAM_HEADERS,
-        direct_passthrough=True,
     )
     # The worst that can come of draining a failed upstream is a tick's delay after the client has all.
     response.call_on_close(lambda: call.close(drain=turn.ended))
