@@ -56,7 +56,7 @@ class Call:
     def wait(self) -> bool:
         """Waits for the answer to begin, one tick at most. Returns whether it has; raises `ProxyError`."""
         if not self._answered.wait(TICK_SECONDS):
-            self._check_total()
+            self._check_total(time.monotonic())
             return False
         if self._error is not None:
             raise self._error
@@ -70,13 +70,12 @@ class Call:
         if self._body is None and not self.wait():
             return None
         received = self._body.read() if self._body is not None else b""
-        if received is None:
-            now = time.monotonic()
-            if now - self._last_bytes > self.clocks.bytes_idle:
-                raise UpstreamTimeout(f"The upstream sent nothing for {self.clocks.bytes_idle:g} seconds.")
-            self._check_total()
-        else:
-            self._last_bytes = time.monotonic()
+        now = time.monotonic()
+        if received is not None:
+            self._last_bytes = now
+        elif now - self._last_bytes > self.clocks.bytes_idle:
+            raise UpstreamTimeout(f"The upstream sent nothing for {self.clocks.bytes_idle:g} seconds.")
+        self._check_total(now)
         return received
 
     def read_all(self, max_bytes: int, on_tick: Callable[[], None]) -> bytes:
@@ -148,6 +147,6 @@ class Call:
         self._last_bytes = time.monotonic()
         self._answered.set()
 
-    def _check_total(self) -> None:
-        if time.monotonic() - self.started > self.clocks.total:
+    def _check_total(self, now: float) -> None:
+        if now - self.started > self.clocks.total:
             raise UpstreamTimeout(f"The answer took longer than {self.clocks.total:g} seconds.")
