@@ -9,6 +9,7 @@ that name stands for, and holds the declarations to send. Refuses to know how a 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from deepseek_proxy.translate import schema
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
 _HASH_CHARS = 8
 
-# The namespace that clients use for tools without one (Codex "lite" models).
+# The namespace of tools without one: Codex's "lite" models declare them in it, and a call may leave it out.
 DEFAULT_NAMESPACE: Final = "functions"
 
 STUB_DESCRIPTION: Final = "Was available earlier in this conversation and cannot be called now."
@@ -50,7 +51,8 @@ class Tool:
     def key(self) -> tuple[str, str | None, str]:
         """Functions and free-form tools share one space of names; a hosted tool has its own."""
         named = self.kind in (ToolKind.FUNCTION, ToolKind.CUSTOM)
-        return ("" if named else self.kind, self.namespace, self.name)
+        namespace = None if self.namespace == DEFAULT_NAMESPACE else self.namespace
+        return ("" if named else self.kind, namespace, self.name)
 
 
 class ToolTable:
@@ -132,13 +134,17 @@ class ToolTable:
         return list(self._declarations.values())
 
     def _make_name(self, tool: Tool) -> str:
-        if tool.namespace is None or tool.namespace == DEFAULT_NAMESPACE:
-            full = tool.name
-        else:
-            full = f"{tool.namespace}__{tool.name}"
+        _, namespace, full = tool.key
+        if namespace is not None:
+            full = f"{namespace}__{full}"
         name = _ILLEGAL.sub("_", full)
         if name == full and 0 < len(name) <= self._limit and name not in self._tools:
             return name
-        # The digest covers what makes the tool itself, so the alias does not depend on its neighbours.
-        digest = hashlib.sha256("\0".join(str(part) for part in tool.key).encode("utf-8", "replace"))
-        return f"{name[: self._limit - _HASH_CHARS - 1]}_{digest.hexdigest()[:_HASH_CHARS]}"
+        # The digest covers what makes the tool itself, so that the alias does not depend on its neighbours,
+        # unless one of them has this very name.
+        stem, seed = name[: self._limit - _HASH_CHARS - 1], json.dumps(tool.key)
+        while True:
+            seed = hashlib.sha256(seed.encode()).hexdigest()
+            alias = f"{stem}_{seed[:_HASH_CHARS]}"
+            if alias not in self._tools:
+                return alias
