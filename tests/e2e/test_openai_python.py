@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import openai
 import pytest
 from e2e.backend import Backend, assert_extends, results, text_of
+from e2e.conftest import Start
+from e2e.samples import CALLS, MODEL, PNG, PNG_URL, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
 from openai import OpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall, ResponseReasoningItem
 from pydantic import BaseModel
-
-MODEL: Final = "deepseek-flash"
-PIXEL: Final = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-WEATHER: Final = {
-    "type": "function",
-    "name": "get_weather",
-    "description": "The weather in a city.",
-    "strict": True,
-    "parameters": {
-        "type": "object",
-        "properties": {"city": {"type": "string"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-}
-CALLS: Final = [
-    {"name": "get_weather", "arguments": {"city": "Köln"}},
-    {"name": "get_weather", "arguments": {"city": "北京"}},
-]
 
 
 class Trip(BaseModel):
@@ -258,13 +239,13 @@ def test_custom_tool(client: OpenAI, backend: Backend, streamed: bool) -> None:
 def test_image(client: OpenAI, backend: Backend, model: str, sees: bool, streamed: bool) -> None:
     content = [
         {"type": "input_text", "text": "What is this?"},
-        {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"},
+        {"type": "input_image", "image_url": PNG_URL, "detail": "auto"},
     ]
     answer = ask(client, streamed, model=model, input=[{"role": "user", "content": content}])
     assert ("I see 1 image." in answer.output_text) == sees
     (body,) = backend.bodies()
-    assert PIXEL not in "".join(map(text_of, body["messages"]))
-    assert (PIXEL in str(body)) == sees
+    assert PNG not in "".join(map(text_of, body["messages"]))
+    assert (PNG in str(body)) == sees
 
 
 def test_picture_that_is_a_tool_result(client: OpenAI, backend: Backend, streamed: bool) -> None:
@@ -273,14 +254,14 @@ def test_picture_that_is_a_tool_result(client: OpenAI, backend: Backend, streame
     first = ask(client, streamed, input=asked, tools=[WEATHER])
     shown = [
         {"type": "input_text", "text": "the map:"},
-        {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"},
+        {"type": "input_image", "image_url": PNG_URL},
     ]
     result = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": shown}
     ask(client, streamed, input=[*asked, *replayed(first), result], tools=[WEATHER])
     _, later = backend.bodies()
     assert results(later)[0].startswith("the map:")
-    assert PIXEL not in "".join(map(text_of, later["messages"]))
-    assert PIXEL in str(later)
+    assert PNG not in "".join(map(text_of, later["messages"]))
+    assert PNG in str(later)
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -307,7 +288,7 @@ def test_wrong_key(gateway: Gateway, backend: Backend) -> None:
     assert len(backend.records()) == 1
 
 
-def test_unknown_model(start: Any, backend: Backend) -> None:
+def test_unknown_model(start: Start, backend: Backend) -> None:
     strict = start("rejecting", unknown_models="reject")
     with client_of(strict) as client, pytest.raises(openai.NotFoundError) as caught:
         client.responses.create(model="gpt-7", input="Hello")
@@ -350,7 +331,7 @@ def test_empty_account_is_not_tried_again(gateway: Gateway, backend: Backend, st
     assert len(backend.bodies()) == 1
 
 
-def test_rate_limit_is_waited_for(start: Any, backend: Backend, streamed: bool) -> None:
+def test_rate_limit_is_waited_for(start: Start, backend: Backend, streamed: bool) -> None:
     """The gateway gives up after its own attempts; the client waits as long as `Retry-After` says."""
     quick = start("quick", retry_max_seconds=0.1)
     backend.breaks("429 retry-after=1 times=3")
