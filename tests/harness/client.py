@@ -55,11 +55,15 @@ class Frame:
 
 
 class Reply:
-    """One answer: status and headers at once, the body as it comes. Header names are in lower case."""
+    """One answer: status and headers at once, the body as it comes. Header names are in lower case.
+
+    `seen` holds the pieces of the body that have been read.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._received = b""
+        self.seen: list[Piece] = []
         head = self._until(b"\r\n\r\n").decode("latin-1")
         self.at = time.monotonic()
         first, *lines = head.split("\r\n")
@@ -68,19 +72,10 @@ class Reply:
         self.headers = {name.lower(): value.strip() for name, _, value in pairs}
 
     def pieces(self) -> Iterator[Piece]:
-        """The body, piece by piece. Ends at the body's end; a cut body is an AssertionError."""
-        if "chunked" in self.headers.get("transfer-encoding", ""):
-            yield from self._chunks()
-        elif "content-length" in self.headers:
-            missing = int(self.headers["content-length"])
-            while missing > 0:
-                data = self._some()
-                assert data, "the connection ended inside the body"
-                missing -= len(data)
-                yield Piece(time.monotonic(), data)
-        else:
-            while data := self._some():
-                yield Piece(time.monotonic(), data)
+        """The body, piece by piece. A body that is cut is an AssertionError."""
+        for data in self._body():
+            self.seen.append(Piece(time.monotonic(), data))
+            yield self.seen[-1]
 
     def frames(self) -> Iterator[Frame]:
         """SSE frames, comments included. Anything after the last blank line is an AssertionError."""
@@ -98,12 +93,26 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
-    def _chunks(self) -> Iterator[Piece]:
+    def _body(self) -> Iterator[bytes]:
+        if "chunked" in self.headers.get("transfer-encoding", ""):
+            yield from self._chunks()
+        elif "content-length" in self.headers:
+            missing = int(self.headers["content-length"])
+            while missing > 0:
+                data = self._some()
+                assert data, "the connection ended inside the body"
+                missing -= len(data)
+                yield data
+        else:
+            while data := self._some():
+                yield data
+
+    def _chunks(self) -> Iterator[bytes]:
         while size := int(self._until(b"\r\n"), 16):
             while len(self._received) < size + 2:
                 self._receive()
             data, self._received = self._received[:size], self._received[size + 2 :]
-            yield Piece(time.monotonic(), data)
+            yield data
         assert self._until(b"\r\n") == b""
 
     def _until(self, mark: bytes) -> bytes:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
+class Stopped(Exception):
     """The test is over; a handler that is still asleep ends."""
 
 
