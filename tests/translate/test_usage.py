@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from openai.types.responses import ResponseUsage
+
+from deepseek_proxy.translate.hub import Usage
+from deepseek_proxy.translate.usage import responses_usage
+
+
+def test_usage_in_the_words_of_the_responses_api() -> None:
+    usage = responses_usage(Usage(40, 32, 9, 4))
+    assert usage == {
+        "input_tokens": 40,
+        "input_tokens_details": {"cached_tokens": 32, "cache_write_tokens": 0},
+        "output_tokens": 9,
+        "output_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 49,
+    }
+    ResponseUsage.model_validate(usage, strict=True)
