@@ -13,6 +13,8 @@ from deepseek_proxy.app import create_app
 from deepseek_proxy.cli import main
 from deepseek_proxy.cli.reference import reference_page
 from deepseek_proxy.settings import Settings, isolated
+from deepseek_proxy.translate import history
+from deepseek_proxy.translate.responses import items, parameters
 from deepseek_proxy.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +60,24 @@ def test_every_route_is_documented_and_every_documented_route_is_there(tmp_path:
     }
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     assert set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]*)`", page)) == there
+
+
+def test_the_mapping_names_every_field_item_and_repair() -> None:
+    """Nothing is lost silently: what the translation knows is on the page, and nothing else is."""
+    page = ROOT / "docs" / "mapping" / "responses.md"
+    sections = dict(zip(*[iter(re.split(r"^## (.+)\n", prose(page), flags=re.MULTILINE)[1:])] * 2))
+    named = {
+        title: [
+            name
+            for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+            for name in re.findall("`(.+?)`", row)
+        ]
+        for title, text in sections.items()
+    }
+    assert sorted(named["Fields of the request"]) == sorted(parameters.KNOWN_FIELDS)
+    assert sorted(named["Input items"]) == sorted(items._READERS)
+    left_out = ["item_left_out", "part_left_out", "tool_left_out"]
+    assert named["Repair of the history"] == [*history.Repair, *left_out]
 
 
 # -- both READMEs ---------------------------------------------------------------------------------
