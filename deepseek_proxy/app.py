@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
-from deepseek_proxy.api import errors, models, ops, responses
+from deepseek_proxy.api import admission, errors, models, ops, responses
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
-from deepseek_proxy.ops import logs
+from deepseek_proxy.ops import lifecycle, logs
 from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.sealing import Sealer, load_or_create_keys
 from deepseek_proxy.settings import Settings, load
@@ -27,30 +27,34 @@ def create_app(settings: Settings | None = None) -> Flask:
     metrics = Metrics(CollectorRegistry())
     app = Flask("deepseek_proxy", static_folder=None)
     app.url_map.strict_slashes = False
-    app.extensions[EXTENSION] = Gateway(
+    gateway = Gateway(
         settings=settings,
         client=Client(settings, metrics.upstream_failed),
         sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
         metrics=metrics,
         reasoning=ReasoningCache(settings.reasoning_cache_bytes),
+        drain=lifecycle.Drain(),
     )
+    app.extensions[EXTENSION] = gateway
+    lifecycle.follow_server(gateway.drain)
     for module in (responses, models, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
-    _attend(app, metrics)
+    _attend(app, gateway)
     return app
 
 
-def _attend(app: Flask, metrics: Metrics) -> None:
-    """Gives every request an id, and reports it when its last byte is out."""
+def _attend(app: Flask, gateway: Gateway) -> None:
+    """Gives every request an id, lets it in, and reports it when its last byte is out."""
 
     @app.before_request
     def begin() -> None:
         g.exchange = Exchange(request)
+        admission.admit(request, gateway)
 
     @app.after_request
     def end(response: Response) -> Response:
         exchange: Exchange = g.exchange
         response.headers[REQUEST_ID_HEADER] = exchange.id
-        response.call_on_close(lambda: exchange.finish(response.status_code, metrics))
+        response.call_on_close(lambda: exchange.finish(response.status_code, gateway.metrics))
         return response

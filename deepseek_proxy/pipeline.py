@@ -14,6 +14,7 @@ from typing import Protocol
 import orjson
 
 from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.translate import hub, sse
 from deepseek_proxy.translate.markup import Healer
 from deepseek_proxy.upstream.call import Clocks
@@ -95,11 +96,12 @@ class Turn:
 
 
 def stream(
-    source: Source, turn: Turn, pace: Pace, tally: Tally, client_gone: Callable[[], bool]
+    source: Source, turn: Turn, pace: Pace, tally: Tally, client_gone: Callable[[], bool], drain: Drain
 ) -> Iterator[bytes]:
     """The bytes for the client, from the first event to the terminal one.
 
-    `client_gone()` is asked while the upstream is silent; if it has left, the iterator just ends.
+    `client_gone()` is asked while the upstream is silent; if it has left, the iterator just ends. A stream
+    that outlives `drain` ends with a failure, be it silent or busy.
     """
     machine, clocks = turn.machine, source.clocks
     yield machine.start()
@@ -112,6 +114,9 @@ def stream(
             return
         frames = turn.eof() if received == b"" else turn.feed(received) if received else b""
         now = time.monotonic()
+        if now >= drain.ends_at and not turn.ended:
+            yield frames + turn.fail(drain.error())
+            return
         if frames:
             if tally.first_output is None:
                 tally.first_output = now

@@ -50,9 +50,7 @@ class Answer:
         response = None
         try:
             turn = Turn(machine, self._healer(), gateway.settings.max_event_bytes)
-            response = streaming.respond(
-                exchange, call, turn, gateway.pace, gateway.metrics, self._client_gone
-            )
+            response = streaming.respond(gateway, exchange, call, turn, self._client_gone)
             return response
         finally:
             if response is None:
@@ -84,7 +82,7 @@ class Answer:
         machine = self._machine()
         call = self._open(parsed)
         try:
-            body = call.read_all(self._gateway.settings.max_answer_bytes, self._check_client)
+            body = call.read_all(self._gateway.settings.max_answer_bytes, self._check)
             tidy = parsed.structured.extract if parsed.structured else None
             pipeline.complete(body, machine, self._healer(), tidy)
         finally:
@@ -92,9 +90,11 @@ class Answer:
             _note(self._exchange, machine, call)
         return machine
 
-    def _check_client(self) -> None:
+    def _check(self) -> None:
+        """Ends the wait for an answer that nobody wants any more, or for which there is no time left."""
         if self._client_gone():
             raise streaming.ClientGone
+        self._gateway.drain.check()
 
     def _open(self, parsed: ResponsesRequest) -> Call:
         def mend(error: ProxyError) -> bytes | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from deepseek_proxy import models
+from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.pipeline import Pace
 from deepseek_proxy.sealing import Sealer
@@ -36,6 +37,7 @@ class Gateway:
     sealer: Sealer
     metrics: Metrics
     reasoning: ReasoningCache
+    drain: Drain
 
     @property
     def pace(self) -> Pace:

@@ -21,7 +21,11 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Whether new work is welcome."""
+    """Whether new work is welcome; 503 from the moment at which the server is told to stop."""
+    if current_gateway().drain.begun:
+        response = jsonify(status="draining")
+        response.status_code = 503
+        return response
     return jsonify(status="ready")
 
 

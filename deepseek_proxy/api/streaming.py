@@ -12,9 +12,10 @@ from flask import Request, Response
 
 from deepseek_proxy import pipeline
 from deepseek_proxy.api.exchange import Exchange
+from deepseek_proxy.api.gateway import Gateway
 from deepseek_proxy.errors import InternalError
 from deepseek_proxy.ops.metrics import Metrics
-from deepseek_proxy.pipeline import Pace, Turn
+from deepseek_proxy.pipeline import Turn
 from deepseek_proxy.upstream.call import Call
 
 logger = logging.getLogger(__name__)
@@ -55,38 +56,36 @@ def _is_closed(sock: Any) -> bool:
             pass
 
 
-def wait_for_answer(call: Call, seconds: float | None, client_gone: Callable[[], bool]) -> bool:
-    """Whether the upstream began to answer within `seconds`. Raises `ProxyError` or `ClientGone`."""
-    until = time.monotonic() + seconds if seconds is not None else None
-    while not call.wait():
-        if client_gone():
-            raise ClientGone
-        if until is not None and time.monotonic() >= until:
-            return False
-    return True
-
-
 def respond(
-    exchange: Exchange, call: Call, turn: Turn, pace: Pace, metrics: Metrics, client_gone: Callable[[], bool]
+    gateway: Gateway, exchange: Exchange, call: Call, turn: Turn, client_gone: Callable[[], bool]
 ) -> Response:
     """A streamed response, once the upstream has begun to answer or has kept silent for a heartbeat.
 
     Until then a failure is raised, and becomes a real HTTP status. The call is closed with the response.
     """
     try:
-        wait_for_answer(call, pace.heartbeat, client_gone)
+        _wait_for_answer(gateway, call, client_gone)
     except BaseException:
         call.close()
         raise
-    stream = pipeline.stream(call, turn, pace, exchange.tally, client_gone)
+    stream = pipeline.stream(call, turn, gateway.pace, exchange.tally, client_gone, gateway.drain)
     response = Response(
-        _guarded(stream, turn, exchange, metrics),
+        _guarded(stream, turn, exchange, gateway.metrics),
         mimetype="text/event-stream",
         headers=_STREAM_HEADERS,
     )
     # The worst that can come of draining a failed upstream is a tick's delay after the client has all.
     response.call_on_close(lambda: call.close(drain=turn.ended))
     return response
+
+
+def _wait_for_answer(gateway: Gateway, call: Call, client_gone: Callable[[], bool]) -> None:
+    """Waits until the upstream begins to answer, or for a heartbeat. Raises `ProxyError` or `ClientGone`."""
+    until = time.monotonic() + gateway.settings.heartbeat_seconds
+    while not call.wait() and time.monotonic() < until:
+        if client_gone():
+            raise ClientGone
+        gateway.drain.check()
 
 
 def frames(whole: bytes) -> Response:
