@@ -90,6 +90,8 @@ def _called(request: ChatRequest, name: str, arguments: str | None) -> Call:
     tool = tools.named(request.tools, name)
     if arguments is None:
         arguments = arguments_json(minimal((tool or {}).get("parameters") or {"type": "object"}))
+    elif (values := tools.object_in(arguments)) is not None:
+        arguments = arguments_json(values)  # broken ones are sent as they stand
     return Call(tool["name"] if tool else name, arguments)
 
 

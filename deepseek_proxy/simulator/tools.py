@@ -72,13 +72,14 @@ def _words(text: str) -> set[str]:
 def call(function: Function, prompt: str) -> Call:
     """A call of `function`: with the JSON object in `prompt` if one fits, else with as little as possible."""
     schema = function.get("parameters") or {"type": "object"}
-    given = _object_in(prompt)
+    given = object_in(prompt)
     if given is not None and set(schema.get("required") or ()) <= set(given):
         return Call(function["name"], arguments_json(given))
     return Call(function["name"], arguments_json(minimal(schema)))
 
 
-def _object_in(prompt: str) -> dict[str, Any] | None:
+def object_in(prompt: str) -> dict[str, Any] | None:
+    """The first JSON object in `prompt`, None where the first brace begins none."""
     start = prompt.find("{")
     if start < 0:
         return None

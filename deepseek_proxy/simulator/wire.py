@@ -99,13 +99,12 @@ def _stretches(arguments: str) -> Iterator[str]:
         yield before
         yield arguments_json(key)
         yield ": "
-        literal = arguments_json(value)
         if isinstance(value, str):
             yield '"'
-            yield from tokens.split(literal[1:-1])
+            yield from (arguments_json(token)[1:-1] for token in tokens.split(value))
             yield '"'
         else:
-            yield from tokens.split(literal)
+            yield from tokens.split(arguments_json(value))
         before = ", "
     yield "}"
 

@@ -42,6 +42,7 @@ def ask(client: FlaskClient) -> Callable[..., TestResponse]:
             "/chat/completions",
             json={"model": "deepseek-flash", "messages": messages, **body},
             headers={**KEY, **(headers or {})},
+            buffered=True,
         )
 
     return ask
