@@ -156,6 +156,11 @@ class Settings(BaseSettings):
         le=3,
         description="Further attempts when a JSON answer does not fit its schema (not when streaming).",
     )
+    web_search: Literal["off", "deepseek"] = Field(
+        "off",
+        description="Who runs the hosted `web_search` tool: nobody, or the gateway with DeepSeek's search, which "
+        "DeepSeek bills for.",
+    )
     reasoning_cache_bytes: int = Field(
         32 * 1024 * 1024,
         ge=0,

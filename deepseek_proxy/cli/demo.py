@@ -6,24 +6,17 @@ tool, the tool's result sent back, the final answer. Any client could do the sam
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from deepseek_proxy.cli.serve import SERVER, free_port
-from deepseek_proxy.settings import CONFIG_VARIABLE, ENV_PREFIX, variables
+from deepseek_proxy.cli.child import running_gateway
 
-_START_SECONDS = 30
-_STOP_SECONDS = 15
 _TOKEN_SECONDS = 0.03
 
 _QUESTION = "What is the weather in Hamburg?"
@@ -49,7 +42,11 @@ def command() -> None:
     """Show a streamed answer with thinking and a tool call, against the simulator, then stop."""
     from deepseek_proxy.simulator import SimulatorConfig, running
 
-    with running(SimulatorConfig(token_seconds=_TOKEN_SECONDS)) as upstream, _gateway(upstream) as port:
+    with (
+        running(SimulatorConfig(token_seconds=_TOKEN_SECONDS)) as upstream,
+        tempfile.TemporaryDirectory(prefix="deepseek-proxy-demo-") as folder,
+        running_gateway(inherit=False, upstream_url=upstream, state_dir=folder) as port,
+    ):
         click.secho(f"simulator at {upstream}, gateway at http://127.0.0.1:{port}/v1\n", dim=True)
         _say("you", _QUESTION, "green")
         conversation: list[dict[str, Any]] = [{"role": "user", "content": _QUESTION}]
@@ -71,48 +68,6 @@ def command() -> None:
             f"{usage['output_tokens']} out. Next: make run",
             dim=True,
         )
-
-
-@contextlib.contextmanager
-def _gateway(upstream: str) -> Iterator[int]:
-    """A gateway in a process of its own, for the length of a `with` block. Gives its port."""
-    port = free_port("127.0.0.1", 0)
-    ours = (ENV_PREFIX, *variables("deepseek_api_key"), CONFIG_VARIABLE)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with (
-        tempfile.TemporaryDirectory(prefix="deepseek-proxy-demo-") as folder,
-        tempfile.TemporaryFile() as said,
-    ):
-        options = {"port": port, "upstream_url": upstream, "state_dir": folder, "log_level": "warning"}
-        environment |= {variables(name)[0]: str(value) for name, value in options.items()}
-        process = subprocess.Popen(SERVER, env=environment, stdout=said, stderr=said)  # noqa: S603
-        try:
-            if not _ready(process, port):
-                said.seek(0)
-                raise DemoFailed(f"the gateway did not start:\n{said.read().decode(errors='replace')}")
-            yield port
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _ready(process: subprocess.Popen[bytes], port: int) -> bool:
-    deadline = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-        try:
-            connection.request("GET", "/healthz")
-            if connection.getresponse().status == 200:
-                return True
-        except OSError:
-            time.sleep(0.1)
-        finally:
-            connection.close()
-    return False
 
 
 def _turn(port: int, conversation: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

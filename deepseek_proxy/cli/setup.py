@@ -1,0 +1,93 @@
+"""`deepseek-proxy setup codex`: changes Codex's configuration, after a look at the change, and undoes it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from deepseek_proxy.cli import codex_config
+from deepseek_proxy.cli.codex_config import ConfigError, Wanted
+from deepseek_proxy.cli.options import config_option, load_settings, url_of
+from deepseek_proxy.models import FLASH
+
+_EFFORTS = ("none", "low", "high", "max")
+
+
+@click.group("setup", short_help="Point a client at the gateway.")
+def command() -> None:
+    """Point a client at the gateway."""
+
+
+@command.command("codex", short_help="Change Codex's config.toml.")
+@config_option
+@click.option("--url", help="Where the gateway is.  [default: the address in the settings]")
+@click.option("--model", default=FLASH.id, show_default=True, help="Model that Codex asks for.")
+@click.option("--effort", type=click.Choice(_EFFORTS), default="high", show_default=True)
+@click.option("--no-key", is_flag=True, help="The gateway has the DeepSeek key; Codex sends none.")
+@click.option("--print", "only_print", is_flag=True, help="Show the change and stop.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--undo", is_flag=True, help="Put the configuration back as it was before.")
+def codex(
+    config_file: Path | None,
+    url: str | None,
+    model: str,
+    effort: str,
+    no_key: bool,
+    only_print: bool,
+    yes: bool,
+    undo: bool,
+) -> None:
+    """Show the change to ~/.codex/config.toml (or $CODEX_HOME) as a diff, ask, and make it.
+
+    A backup is kept beside the file. Logins are not touched.
+    """
+    path = Path(os.environ.get("CODEX_HOME") or Path.home() / ".codex") / "config.toml"
+    try:
+        if undo:
+            _undo(path, only_print=only_print, yes=yes)
+            return
+        settings = load_settings(config_file)
+        base = (url or url_of(settings.host, settings.port)).rstrip("/").removesuffix("/v1")
+        wanted = Wanted(
+            base_url=f"{base}/v1",
+            model=model,
+            effort=effort,
+            gateway_has_key=no_key,
+            web_search=settings.web_search != "off",
+        )
+        before = codex_config.read(path)
+        after = codex_config.changed(before, wanted)
+        if not _agreed(path, before, after, only_print=only_print, yes=yes):
+            return
+        backup = codex_config.keep_backup(path, before)
+        codex_config.write(path, after)
+    except ConfigError as error:
+        raise click.ClickException(f"{path}: {error}") from None
+    click.echo(
+        f"Written. What it said before is in {backup}; deepseek-proxy setup codex --undo puts it back."
+    )
+    if not no_key:
+        click.echo(f"Codex reads the key from the environment: export {codex_config.KEY_VARIABLE}=sk-...")
+
+
+def _undo(path: Path, *, only_print: bool, yes: bool) -> None:
+    backup = codex_config.backup_of(path)
+    if not backup.exists():
+        raise ConfigError("there is nothing to undo: no backup was kept beside it")
+    before, after = codex_config.read(path), codex_config.read(backup)
+    if before != after and not _agreed(path, before, after, only_print=only_print, yes=yes):
+        return
+    codex_config.restore(path)
+    click.echo("Put back as it was.")
+
+
+def _agreed(path: Path, before: str, after: str, *, only_print: bool, yes: bool) -> bool:
+    if before == after:
+        click.echo(f"{path} says all that already.")
+        return False
+    for line in codex_config.diff(path, before, after).splitlines():
+        colour = {"+": "green", "-": "red"}.get(line[:1])
+        click.secho(line, fg=colour)
+    return not only_print and (yes or click.confirm("Make this change?"))
