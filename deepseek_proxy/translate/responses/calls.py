@@ -23,21 +23,24 @@ class CallItem:
     type = "function_call"
     prefix = ids.FUNCTION_CALL
     event = "response.function_call_arguments"
-    announced = True
+    held = False
+    """Whether the item may be opened only when its arguments are complete."""
 
-    def __init__(self, emitter: Emitter, index: int, new_id: ids.NewId, tool: Tool, call_id: str) -> None:
+    def __init__(self, emitter: Emitter, new_id: ids.NewId, tool: Tool, call_id: str) -> None:
         self._emit = emitter
-        self.index = index
-        self.id = new_id(self.prefix)
-        self.call_id = call_id
+        self._new_id = new_id
         self._tool = tool
+        self.call_id = call_id
         self._pieces: list[str] = []
+
+    def open(self, index: int) -> bytes:
+        """Shows the call as the item at `index` of the output."""
+        self.index = index
+        self.id = self._new_id(self.prefix)
         self._where = {"item_id": self.id, "output_index": index}
         self._template = DeltaTemplate(f"{self.event}.delta", self._where)
-
-    def open(self) -> bytes:
         return self._emit.event(
-            "response.output_item.added", {"output_index": self.index, "item": self.current("in_progress")}
+            "response.output_item.added", {"output_index": index, "item": self.current("in_progress")}
         )
 
     def arguments(self, piece: str) -> bytes:
@@ -47,7 +50,7 @@ class CallItem:
 
     def close(self, status: ItemStatus) -> bytes:
         frames = b""
-        if status == "completed" and not self.raw_arguments.strip():
+        if status == "completed" and self.is_blank:
             # Clients parse the arguments as JSON, and some read them from the deltas only.
             frames = self.arguments("{}")
         fields = {**self._where, "arguments": self.raw_arguments}
@@ -73,6 +76,10 @@ class CallItem:
         return self._pieces[0] if self._pieces else ""
 
     @property
+    def is_blank(self) -> bool:
+        return not self.raw_arguments.strip()
+
+    @property
     def is_whole(self) -> bool:
         """Whether the arguments so far are complete JSON, so that the call may be closed before the end."""
         try:
@@ -94,8 +101,8 @@ class CustomCallItem(CallItem):
     prefix = ids.CUSTOM_TOOL_CALL
     event = "response.custom_tool_call_input"
 
-    def __init__(self, emitter: Emitter, index: int, new_id: ids.NewId, tool: Tool, call_id: str) -> None:
-        super().__init__(emitter, index, new_id, tool, call_id)
+    def __init__(self, emitter: Emitter, new_id: ids.NewId, tool: Tool, call_id: str) -> None:
+        super().__init__(emitter, new_id, tool, call_id)
         self._field = jsontext.StringField(FREEFORM_INPUT)
 
     def arguments(self, piece: str) -> bytes:
@@ -126,45 +133,39 @@ class ObjectCallItem(CallItem):
     tell the model what is wrong with them.
     """
 
-    announced = False
+    held = True
+    _hosted: Mapping[str, Any] | None = None
 
-    def open(self) -> bytes:
-        return b""
+    def open(self, index: int) -> bytes:
+        self._hosted = self._hosted_fields()
+        if self._hosted is not None:
+            return super().open(index)
+        self.prefix = ids.FUNCTION_CALL
+        arguments, self._pieces = self.raw_arguments, []
+        return super().open(index) + super().arguments(arguments)
 
     def arguments(self, piece: str) -> bytes:
         self._pieces.append(piece)
         return b""
 
     def close(self, status: ItemStatus) -> bytes:
-        self.announced = True
-        item = self._hosted_item("in_progress")
-        if item is None:
-            frames = self._emit.event(
-                "response.output_item.added",
-                {"output_index": self.index, "item": {**super().current("in_progress"), "arguments": ""}},
-            )
-            text = self.raw_arguments
-            if text:
-                frames += self._emit.delta(self._template, jsontext.dumps(text))
-            fields = {**self._where, "arguments": text}
-            return frames + self._emit.event(f"{self.event}.done", fields) + self._done(status)
-        added = self._emit.event("response.output_item.added", {"output_index": self.index, "item": item})
-        return added + self._done(status)
+        if self._hosted is not None:
+            return self._done(status)
+        blank = super().arguments("{}") if status == "completed" and self.is_blank else b""
+        return blank + super().close(status)
 
     def current(self, status: ItemStatus) -> dict[str, Any]:
-        return self._hosted_item(status) or super().current(status)
+        if self._hosted is None:
+            return super().current(status)
+        kind = f"{self._tool.kind}_call"
+        return {"id": self.id, "type": kind, "status": status, "call_id": self.call_id, **self._hosted}
 
-    def _hosted_item(self, status: ItemStatus) -> dict[str, Any] | None:
+    def _hosted_fields(self) -> dict[str, Any] | None:
         try:
-            arguments = orjson.loads(self.raw_arguments)
+            arguments = {} if self.is_blank else orjson.loads(self.raw_arguments)
         except orjson.JSONDecodeError:
             return None
-        shape = _SHAPES[self._tool.kind]
-        fields = shape(arguments) if isinstance(arguments, dict) else None
-        if fields is None:
-            return None
-        kind = f"{self._tool.kind}_call"
-        return {"id": self.id, "type": kind, "status": status, "call_id": self.call_id, **fields}
+        return _SHAPES[self._tool.kind](arguments) if isinstance(arguments, dict) else None
 
 
 def _tool_search(arguments: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -58,8 +58,6 @@ class _Part:
 class MessageItem:
     """An assistant message."""
 
-    announced = True
-
     def __init__(self, emitter: Emitter, index: int, new_id: ids.NewId) -> None:
         self._emit = emitter
         self.index = index
@@ -136,8 +134,6 @@ class MessageItem:
 class ReasoningItem:
     """The model's thinking, shown as the setting says and sealed into `encrypted_content` always."""
 
-    announced = True
-
     def __init__(
         self,
         emitter: Emitter,
@@ -212,8 +208,6 @@ class ReasoningItem:
 
 class CompactionItem:
     """A sealed summary of the conversation, whole from the start."""
-
-    announced = True
 
     def __init__(self, emitter: Emitter, new_id: ids.NewId, sealed: str, index: int = 0) -> None:
         self._emit = emitter

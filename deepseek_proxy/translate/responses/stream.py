@@ -38,6 +38,7 @@ from deepseek_proxy.translate.usage import responses_usage
 
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _COMPLETED_REASONS: Final = frozenset({"stop", "tool_calls", "function_call"})
+_NO_USAGE: Final = Usage(0, 0, 0, 0)
 
 Item = MessageItem | ReasoningItem | CallItem | CompactionItem
 
@@ -74,6 +75,7 @@ class ResponseStream:
         self._message: MessageItem | None = None  # the open one
         self._reasoning: ReasoningItem | None = None  # the open one
         self._calls: dict[int, CallItem | None] = {}  # by upstream position; None: not shown
+        self._open_calls: dict[int, CallItem] = {}  # likewise
         self._thinking: list[str] = []  # of the whole turn, for `remember`
         self._thinking_announced = False  # upstream, and nothing of it seen yet
         self.finish_reason: str | None = None
@@ -125,11 +127,7 @@ class ResponseStream:
         """`response.in_progress` again, with the output so far: Codex takes no comment for a sign of life."""
         if self.response is not None:
             return b""
-        output = [
-            self._final.get(index) or item.current("in_progress")
-            for index, item in enumerate(self._items)
-            if item.announced
-        ]
+        output = [self._final.get(item.index) or item.current("in_progress") for item in self._items]
         body = jsontext.dumps(self._envelope.snapshot("in_progress", output))
         return self._emit.lifecycle("response.in_progress", body)
 
@@ -155,7 +153,8 @@ class ResponseStream:
         self.error = error
         fields = errors.stream_fields(error)
         # Two shapes of this event are in the field, flat (SDK types) and nested (the wire): send both.
-        frames = self._emit.event("error", {**fields, "error": fields})
+        flat = {key: fields[key] for key in ("code", "message", "param")}
+        frames = self._emit.event("error", {**flat, "error": fields})
         return frames + self._end("failed", error={"code": fields["code"], "message": fields["message"]})
 
     # -- text -------------------------------------------------------------------------------------
@@ -175,7 +174,7 @@ class ResponseStream:
     def _feed_thinking(self, literal: bytes) -> bytes:
         if self._reasoning is not None:
             return self._reasoning.text(literal)
-        frames = self._close_text("completed") + self._close_whole_calls()
+        frames = self._close_text("completed") + self._close_calls()
         opened, reasoning = self._begin_reasoning()
         return frames + opened + reasoning.text(literal)
 
@@ -186,7 +185,7 @@ class ResponseStream:
         return b""
 
     def _begin_message(self) -> tuple[bytes, MessageItem]:
-        frames = self._before_output() + self._close_whole_calls()
+        frames = self._before_output() + self._close_calls()
         item = MessageItem(self._emit, len(self._items), self._options.new_id)
         self._items.append(item)
         self._message = item
@@ -212,16 +211,14 @@ class ResponseStream:
     # -- calls ------------------------------------------------------------------------------------
 
     def _feed_call(self, delta: ToolCallDelta) -> bytes:
+        call = self._open_calls.get(delta.position)
+        if call is not None:
+            return call.arguments(delta.arguments)
         if delta.position not in self._calls:
             return self._begin_call(delta)
-        call = self._calls[delta.position]
-        if call is None:
-            return b""
-        if call.index in self._final:
-            if delta.arguments.strip():
-                raise UpstreamError("The upstream went on with a tool call after its end.")
-            return b""
-        return call.arguments(delta.arguments)
+        if self._calls[delta.position] is not None and delta.arguments.strip():
+            raise UpstreamError("The upstream went on with a tool call after its end.")
+        return b""
 
     def _begin_call(self, delta: ToolCallDelta) -> bytes:
         options = self._options
@@ -231,14 +228,19 @@ class ResponseStream:
         if not options.permitted(delta.name) or not (first or options.parallel_tool_calls):
             self._calls[delta.position] = None
             return b""
-        frames = self._before_output() + self._close_whole_calls()
+        frames = self._before_output() + self._close_calls(whole_only=True)
         tool = options.tools.client_tool(delta.name)
         taken = {call.call_id for call in self._calls.values() if call}
         call_id = delta.id if delta.id and delta.id not in taken else options.new_id(ids.CALL)
-        item = ITEM_OF_KIND[tool.kind](self._emit, len(self._items), options.new_id, tool, call_id)
-        self._items.append(item)
-        self._calls[delta.position] = item
-        return frames + item.open() + item.arguments(delta.arguments)
+        item = ITEM_OF_KIND[tool.kind](self._emit, options.new_id, tool, call_id)
+        self._calls[delta.position] = self._open_calls[delta.position] = item
+        if not item.held:
+            frames += self._show(item)
+        return frames + item.arguments(delta.arguments)
+
+    def _show(self, call: CallItem) -> bytes:
+        self._items.append(call)
+        return call.open(len(self._items) - 1)
 
     # -- ends -------------------------------------------------------------------------------------
 
@@ -253,22 +255,31 @@ class ResponseStream:
             self._message = None
         return frames
 
-    def _close_whole_calls(self) -> bytes:
-        """Closes the calls whose arguments are complete; a host that interleaves calls may finish others."""
-        return b"".join(self._close(call, "completed") for call in self._open_calls() if call.is_whole)
+    def _close_calls(self, *, whole_only: bool = False) -> bytes:
+        """Closes the open calls. With `whole_only`, those whose arguments are not complete JSON stay open:
+        a host that interleaves calls may go on with them."""
+        frames = b""
+        for position, call in tuple(self._open_calls.items()):
+            if call.is_whole or not whole_only:
+                frames += self._close_call(position, call, "completed")
+        return frames
+
+    def _close_call(self, position: int, call: CallItem, status: ItemStatus) -> bytes:
+        del self._open_calls[position]
+        shown = self._show(call) if call.held else b""
+        return shown + self._close(call, status)
 
     def _close_all(self, status: ItemStatus) -> bytes:
         frames = self._close_text(status) if self._items else self._before_output()
-        for call in self._open_calls():
-            frames += self._close(call, status)
+        for position, call in tuple(self._open_calls.items()):
+            # A call without arguments is not cut: the answer went on after it.
+            whole = call.is_blank and len(self._open_calls) > 1
+            frames += self._close_call(position, call, "completed" if whole else status)
         thinking = "".join(self._thinking)
         for item in self._items:
             if isinstance(item, CallItem):
                 self._options.remember(item.call_id, thinking)
         return frames
-
-    def _open_calls(self) -> list[CallItem]:
-        return [call for call in self._calls.values() if call and call.index not in self._final]
 
     def _close(self, item: Item, status: ItemStatus) -> bytes:
         frames = item.close(status)
@@ -287,7 +298,8 @@ class ResponseStream:
             status,
             [self._final[index] for index in sorted(self._final)],
             completed_at=completed_at,
-            usage=responses_usage(self.usage) if self.usage else None,
+            # Clients need numbers in an answer; some hosts send none.
+            usage=responses_usage(self.usage or _NO_USAGE) if self.usage or not error else None,
             incomplete_reason=incomplete_reason,
             error=error,
         )
