@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
@@ -29,6 +30,7 @@ from deepseek_proxy.version import __version__
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
 _FIRST_PAUSE_SECONDS: Final = 0.5
+_JITTER_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Client:
         self._url = str(settings.upstream_url).rstrip("/") + CHAT_COMPLETIONS
         self._attempts = settings.upstream_attempts
         self._max_pause = settings.retry_max_seconds
+        self._heartbeat = settings.heartbeat_seconds
         self._timeout = (settings.connect_timeout_seconds, settings.upstream_idle_seconds)
         self._clocks = Clocks(
             bytes_idle=settings.upstream_idle_seconds,
@@ -83,8 +86,13 @@ class Client:
         return self._with_retries(replace(request, body=better), call)
 
     def _with_retries(self, request: Request, call: Call) -> Body:
+        def no_more(state: tenacity.RetryCallState) -> bool:
+            begins = time.monotonic() - call.started + state.upcoming_sleep
+            # By its first heartbeat the client of a stream has a status: nothing is tried again.
+            return state.attempt_number >= self._attempts or (request.stream and begins >= self._heartbeat)
+
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._attempts),
+            stop=no_more,
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ProxyError) and e.retryable),
             wait=self._pause,
             sleep=call.pause,
@@ -99,13 +107,16 @@ class Client:
         asked = error.retry_after if isinstance(error, ProxyError) else None
         if asked is not None:
             return min(asked, self._max_pause)
-        return tenacity.wait_exponential_jitter(_FIRST_PAUSE_SECONDS, self._max_pause, jitter=0.5)(state)
+        grown = tenacity.wait_exponential(multiplier=_FIRST_PAUSE_SECONDS)(state)
+        return min(grown + tenacity.wait_random(0, _JITTER_SECONDS)(state), self._max_pause)
 
     def _attempt(self, request: Request, call: Call) -> Body:
         call.attempts += 1
         try:
             return self._post(request, call)
         except ProxyError as error:
+            if call.given_up:
+                raise Aborted from None
             if error.fault is not Fault.CLIENT:
                 self._on_failure(error)
             raise
@@ -120,14 +131,12 @@ class Client:
                 verify=self._session.verify or True,
                 proxies=self._session.proxies,
             )
+            return _checked(response, request)
         except (requests.RequestException, OSError) as error:
-            if call.given_up:
-                raise Aborted from None
             raise failures.from_exception(error) from error
         finally:
             _current.call = None
             call.abort_with(None)
-        return _checked(response, request)
 
     def _prepare(self, request: Request) -> requests.PreparedRequest:
         prepared = self._prepared.copy()
