@@ -46,7 +46,8 @@ _SCHEMA_TYPES: Final = ("object", "array", "string", "number", "integer", "boole
 
 def answer(request: ChatRequest) -> Turn:
     """The model's next turn. Raises `DirectiveError` for a directive that cannot be read."""
-    turn = replace(_undirected(request), reasoning=_thought(request))
+    turn = _undirected(request)
+    turn = replace(turn, reasoning=_thought(request, turn))
     directed = directives.parse(request.prompt)
     if request.turn_number < len(directed):
         step = directed[request.turn_number]
@@ -75,9 +76,14 @@ def _asked(request: ChatRequest) -> str:
     return directives.strip(request.prompt)
 
 
-def _thought(request: ChatRequest) -> str:
-    asked = _asked(request)
-    return f"The user wrote: {_shortened(asked, 80)}. I will answer that." if asked else "I will answer that."
+def _thought(request: ChatRequest, turn: Turn) -> str:
+    if turn.calls:
+        plan = f"I need {turn.calls[0].name} for that."
+    elif request.turn_number:
+        plan = "Now I know enough to answer."
+    else:
+        plan = "I can answer that."
+    return f'The user wrote "{_shortened(_asked(request), 80)}". {plan}'
 
 
 def _forced(request: ChatRequest) -> Call:

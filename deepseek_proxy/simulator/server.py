@@ -36,23 +36,24 @@ class _Handler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def run_wsgi(self) -> None:
-        environ = self.make_environ()
-        # The whole body is read first, so that the next request starts where this one ends.
-        size = environ.get("CONTENT_LENGTH")
-        if environ.get("wsgi.input_terminated"):
-            body = environ["wsgi.input"].read()
-        else:
-            body = self.rfile.read(int(size)) if size and size.isdigit() else b""
-        environ["wsgi.input"] = io.BytesIO(body)
-        environ["CONTENT_LENGTH"] = str(len(body))
         try:
-            self._answer(environ)
+            environ = self.make_environ()
+            # The whole body is read first, so that the next request starts where this one ends.
+            body = self._body(environ)
+            self._answer({**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
         except ConnectionBroken as ending:
             self.close_connection = True
             if ending.reset:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True  # the client has left
+        except OSError:
+            self.close_connection = True  # the client has left, or sent a body that is none
+
+    def _body(self, environ: dict[str, Any]) -> bytes:
+        if environ.get("wsgi.input_terminated"):
+            chunked: bytes = environ["wsgi.input"].read()
+            return chunked
+        size = environ.get("CONTENT_LENGTH", "")
+        return self.rfile.read(int(size)) if size.isdigit() else b""
 
     def _answer(self, environ: dict[str, Any]) -> None:
         started: list[tuple[str, list[tuple[str, str]]]] = []

@@ -26,7 +26,8 @@ RECORDED = [
         errors.context_overflow(1_048_576, 985_647, 64_000),
         400,
         "This model's maximum context length is 1048576 tokens. However, you requested 1049647 tokens "
-        "(985647 in the messages, 64000 in the completion). Please reduce the length of the messages or completion.",
+        "(985647 in the messages, 64000 in the completion). Please reduce the length of the messages or "
+        "completion.",
         "invalid_request_error",
         "invalid_request_error",
     ),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_proxy.simulator import SimulatorConfig, create_simulator, running, serve
-from deepseek_proxy.simulator.server import SimulatorServer
+from deepseek_proxy.simulator import running
 
 KEY = {"Authorization": "Bearer sk-simulator-test-0001"}
 
@@ -178,23 +180,44 @@ def test_an_address_of_ipv6() -> None:
         connection.close()
 
 
-def test_serve_serves_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    ready: list[SimulatorServer] = []
-    forever = SimulatorServer.serve_forever
+def test_serve_ends_at_ctrl_c() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    program = (
+        # Where the tests run in the background, Ctrl-C is switched off for them and their children.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from deepseek_proxy.simulator import SimulatorConfig, create_simulator, serve;"
+        f"serve(create_simulator(SimulatorConfig(fault='402')), '127.0.0.1', {port})"
+    )
+    with subprocess.Popen([sys.executable, "-W", "error", "-c", program], stderr=subprocess.PIPE) as process:
+        connection = connect(f"http://127.0.0.1:{port}")
+        try:
+            wait_for(lambda: can_connect(connection), seconds=20)
+            connection.request("POST", "/chat/completions", body(), KEY)
+            assert connection.getresponse().status == 402
+            process.send_signal(signal.SIGINT)
+            assert process.wait(5) == 0, "the open connection must not keep it"
+        finally:
+            connection.close()
+            process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
-    def noted(server: SimulatorServer, poll_interval: float = 0.5) -> None:
-        ready.append(server)
-        forever(server, poll_interval)
 
-    monkeypatch.setattr(SimulatorServer, "serve_forever", noted)
-    app = create_simulator(SimulatorConfig(fault="402"))
-    thread = threading.Thread(target=serve, args=(app, "127.0.0.1", 0))
-    thread.start()
-    wait_for(lambda: bool(ready))
-    connection = connect(ready[0].base_url)
-    connection.request("POST", "/chat/completions", body(), KEY)
-    assert connection.getresponse().status == 402
-    ready[0].shutdown()
-    thread.join(5)
-    assert not thread.is_alive(), "the open connection must not keep it"
-    connection.close()
+def can_connect(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.connect()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_request_that_is_none_ends_the_connection(base_url: str) -> None:
+    with socket.create_connection(connect_address(base_url), timeout=5) as raw:
+        raw.sendall(b"POST /chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert raw.recv(100) == b""
+
+
+def connect_address(base_url: str) -> tuple[str, int]:
+    host, _, port = base_url.removeprefix("http://").rpartition(":")
+    return host, int(port)
