@@ -9,6 +9,8 @@ from deepseek_proxy.errors import Unauthenticated
 from deepseek_proxy.settings import Settings
 
 MAX_KEY_CHARACTERS = 512
+PLACEHOLDER_KEY = "gateway"
+"""What clients send that must send some key, and mean the gateway's own."""
 
 
 def identify(request: Request, settings: Settings) -> Caller:
@@ -28,7 +30,7 @@ def _sent_key(request: Request) -> str | None:
     header = request.headers.get("Authorization", "")
     scheme, _, key = header.partition(" ")
     key = key.strip()
-    if scheme.lower() != "bearer" or not key:
+    if scheme.lower() != "bearer" or key in ("", PLACEHOLDER_KEY):
         return None
     if len(key) > MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable() or " " in key:
         raise Unauthenticated("The API key in 'Authorization' is not one: expected 'Bearer' and one word.")

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from deepseek_proxy.cli.child import running_gateway
-from deepseek_proxy.cli.codex_config import KEY_VARIABLE, Wanted
+from deepseek_proxy.cli.codex_config import EFFORTS, KEY_VARIABLE, Wanted
 from deepseek_proxy.cli.options import config_option, load_settings
 from deepseek_proxy.models import FLASH
 from deepseek_proxy.settings import CONFIG_VARIABLE, Settings
@@ -32,7 +32,7 @@ from deepseek_proxy.settings import CONFIG_VARIABLE, Settings
 @config_option
 @click.option("--model", default=FLASH.id, show_default=True, help="Model that Codex asks for.")
 @click.option(
-    "--effort", type=click.Choice(("none", "low", "high", "max")), default="high", show_default=True
+    "--effort", type=click.Choice(EFFORTS), default="high", show_default=True, help="How much it thinks."
 )
 @click.option("--simulate", is_flag=True, help="Let the simulator answer; no key, no network.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

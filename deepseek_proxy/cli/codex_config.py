@@ -7,7 +7,6 @@ touched. Source: Codex CLI 0.118 to 0.169, `config.toml`.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import stat
 import tempfile
@@ -22,6 +21,8 @@ from tomlkit.exceptions import TOMLKitError
 PROVIDER: Final = "deepseek"
 PROVIDER_NAME: Final = "DeepSeek"  # never "OpenAI": that name makes Codex ask for things of OpenAI's own
 KEY_VARIABLE: Final = "DEEPSEEK_API_KEY"
+PLACEHOLDER_KEY: Final = "gateway"  # the gateway takes it for "use your own" (api.auth)
+EFFORTS: Final = ("none", "low", "high", "max")
 BACKUP_SUFFIX: Final = ".before-deepseek-proxy"
 
 
@@ -55,7 +56,10 @@ class Wanted:
             "model_catalog_url": f"{self.base_url}/models",
             "supports_websockets": self.websockets,
         }
-        if not self.gateway_has_key:
+        if self.gateway_has_key:
+            # Without any key, Codex does not ask for the catalogue.
+            values["http_headers"] = {"Authorization": f"Bearer {PLACEHOLDER_KEY}"}
+        else:
             values["env_key"] = KEY_VARIABLE
         return values
 
@@ -64,8 +68,9 @@ class Wanted:
         pairs = dict(self.top_level) | {
             f"model_providers.{PROVIDER}.{k}": v for k, v in self.provider.items()
         }
-        # JSON's strings and booleans are TOML's, too.
-        return [part for key, value in pairs.items() for part in ("-c", f"{key}={json.dumps(value)}")]
+        return [
+            part for key, value in pairs.items() for part in ("-c", f"{key}={_inline(value).as_string()}")
+        ]
 
 
 def changed(text: str, wanted: Wanted) -> str:
@@ -81,9 +86,18 @@ def changed(text: str, wanted: Wanted) -> str:
         raise ConfigError("'model_providers' is not a table; mend it first")
     provider = tomlkit.table()
     for key, value in wanted.provider.items():
-        provider[key] = value
+        provider[key] = _inline(value)
     providers[PROVIDER] = provider
     return tomlkit.dumps(document)
+
+
+def _inline(value: Any) -> Any:
+    """A TOML value on one line."""
+    if not isinstance(value, dict):
+        return tomlkit.item(value)
+    table = tomlkit.inline_table()
+    table.update(value)
+    return table
 
 
 def diff(path: Path, before: str, after: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from deepseek_proxy.cli.codex_config import PLACEHOLDER_KEY
 from deepseek_proxy.cli.options import config_option, load_settings, url_of
 from deepseek_proxy.settings import CONFIG_VARIABLE, Settings, variables
 from deepseek_proxy.version import __version__
@@ -70,8 +71,10 @@ def free_port(host: str, port: int) -> int:
 def greeting(settings: Settings, url: str) -> str:
     """Where the gateway listens, who pays, and what to paste to use it from Codex."""
     provider = f'name = "DeepSeek", base_url = "{url}/v1", wire_api = "responses"'
+    provider += f', model_catalog_url = "{url}/v1/models"'
     if settings.deepseek_api_key:
         key, paste = "its own DeepSeek key", []
+        provider += f', http_headers = {{ Authorization = "Bearer {PLACEHOLDER_KEY}" }}'
     else:
         key = "the key that each client sends"
         provider += ', env_key = "DEEPSEEK_API_KEY"'
@@ -81,5 +84,6 @@ def greeting(settings: Settings, url: str) -> str:
         f"-c 'model_providers.deepseek = {{ {provider} }}'"
     )
     upstream = str(settings.upstream_url).rstrip("/")
-    head = f"deepseek-proxy {__version__}: {url} -> {upstream} with {key}. For Codex, paste:"
+    head = f"deepseek-proxy {__version__}: {url} -> {upstream} with {key}.\n"
+    head += "For Codex: deepseek-proxy setup codex, or paste:"
     return "\n".join((click.style(head, bold=True), *("  " + line for line in paste)))

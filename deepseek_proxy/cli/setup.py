@@ -8,11 +8,9 @@ from pathlib import Path
 import click
 
 from deepseek_proxy.cli import codex_config
-from deepseek_proxy.cli.codex_config import ConfigError, Wanted
+from deepseek_proxy.cli.codex_config import EFFORTS, ConfigError, Wanted
 from deepseek_proxy.cli.options import config_option, load_settings, url_of
 from deepseek_proxy.models import FLASH
-
-_EFFORTS = ("none", "low", "high", "max")
 
 
 @click.group("setup", short_help="Point a client at the gateway.")
@@ -24,7 +22,9 @@ def command() -> None:
 @config_option
 @click.option("--url", help="Where the gateway is.  [default: the address in the settings]")
 @click.option("--model", default=FLASH.id, show_default=True, help="Model that Codex asks for.")
-@click.option("--effort", type=click.Choice(_EFFORTS), default="high", show_default=True)
+@click.option(
+    "--effort", type=click.Choice(EFFORTS), default="high", show_default=True, help="How much it thinks."
+)
 @click.option("--no-key", is_flag=True, help="The gateway has the DeepSeek key; Codex sends none.")
 @click.option("--print", "only_print", is_flag=True, help="Show the change and stop.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

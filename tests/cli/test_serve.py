@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 import pytest
 
+from deepseek_proxy.api.auth import PLACEHOLDER_KEY
 from deepseek_proxy.cli.options import url_of
 from deepseek_proxy.cli.serve import free_port, greeting
 from deepseek_proxy.settings import isolated
@@ -94,7 +95,8 @@ def test_addresses_as_people_write_them() -> None:
 @pytest.mark.parametrize("key", [None, "sk-canary"])
 def test_the_greeting_says_who_pays_and_what_to_paste(key: str | None) -> None:
     text = click.unstyle(greeting(isolated(deepseek_api_key=key), "http://127.0.0.1:8787"))
-    head, *lines = text.splitlines()
+    head, advice, *lines = text.splitlines()
+    assert "deepseek-proxy setup codex" in advice
     assert "https://api.deepseek.com " in head
     assert ("its own DeepSeek key" if key else "each client sends") in head
     assert "canary" not in text
@@ -103,10 +105,13 @@ def test_the_greeting_says_who_pays_and_what_to_paste(key: str | None) -> None:
     (assigned,) = re.findall(r"-c '([^']+)'", lines[-1])
     provider = tomllib.loads(assigned)["model_providers"]["deepseek"]
     assert provider.pop("env_key", None) == (None if key else "DEEPSEEK_API_KEY")
+    placeholder = {"http_headers": {"Authorization": f"Bearer {PLACEHOLDER_KEY}"}} if key else {}
     assert provider == {
         "name": "DeepSeek",
         "base_url": "http://127.0.0.1:8787/v1",
         "wire_api": "responses",
+        "model_catalog_url": "http://127.0.0.1:8787/v1/models",
+        **placeholder,
     }
 
 
