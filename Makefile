@@ -4,10 +4,10 @@ BIN  := $(VENV)/bin
 PY   := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench docs clean
+.PHONY: help run demo test test-lowest lint bench docs clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 run: $(VENV)/.run  ## Set up what is needed and serve on 127.0.0.1:8787
 	@$(BIN)/deepseek-proxy serve
@@ -17,6 +17,9 @@ demo: $(VENV)/.run  ## One streamed answer with a tool call; no key, no network
 
 test: lint  ## Run all checks and tests
 	$(BIN)/pytest -n auto
+
+test-lowest: .cache/lowest/.done  ## Run the tests with the lowest versions that setup.cfg allows
+	.cache/lowest/bin/pytest -n auto -m 'not e2e and not faults'
 
 lint: $(VENV)/.dev  ## Run the checks alone
 	$(BIN)/ruff check .
@@ -50,3 +53,10 @@ $(VENV)/.run: setup.cfg setup.py | $(PY)
 $(VENV)/.dev: setup.cfg setup.py | $(PY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+.cache/lowest/.done: setup.cfg .ci/lowest.py | $(PY)
+	@rm -rf .cache/lowest && $(PY) -m venv .cache/lowest
+	@$(PY) .ci/lowest.py > .cache/lowest/constraints.txt
+	@.cache/lowest/bin/pip install --quiet --disable-pip-version-check --use-pep517 \
+	  --constraint .cache/lowest/constraints.txt --editable '.[test]'
+	@touch $@
