@@ -120,6 +120,11 @@ def test_both_languages_have_the_same_code() -> None:
     assert without_comments(READMES[0]) == without_comments(READMES[1])
 
 
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", prose(READMES[0])))
+    assert linked == {str(page.relative_to(ROOT)) for page in PAGES if page.parent != ROOT}
+
+
 # -- every page -----------------------------------------------------------------------------------
 
 
