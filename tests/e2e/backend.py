@@ -6,6 +6,7 @@ know clients and the gateway.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -50,6 +51,16 @@ class Backend:
         """The bodies of all requests for a completion."""
         return [record["body"] for record in self.records() if record["path"].endswith("/chat/completions")]
 
+    def client_requests(self, containing: str = "") -> int:
+        """How many requests of clients, with this text in their bodies, these were; an attempt of the
+        gateway's own is none."""
+        ids = {
+            record["headers"]["X-Request-Id"]
+            for record in self.records()
+            if containing in json.dumps(record["body"], ensure_ascii=False)
+        }
+        return len(ids)
+
     def unused_turns(self) -> int:
         waiting: int = self._control("GET", "script")["waiting"]
         return waiting
@@ -71,8 +82,28 @@ def results(body: Body) -> list[str]:
     return [text_of(message) for message in body["messages"] if message["role"] == "tool"]
 
 
-def assert_extends(later: Body, earlier: Body) -> None:
-    """What was sent before is sent again unchanged: DeepSeek's cache matches whole prefixes."""
-    before = earlier["messages"]
-    assert later["messages"][: len(before)] == before
+def images(body: Body) -> list[str]:
+    """The URLs of all pictures in a request."""
+    parts = [
+        part
+        for message in body["messages"]
+        if isinstance(message["content"], list)
+        for part in message["content"]
+    ]
+    return [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+
+
+def tool_names(body: Body) -> list[str]:
+    return [tool["function"]["name"] for tool in body.get("tools", ())]
+
+
+def added_messages(later: Body, earlier: Body) -> list[Body]:
+    """What `later` says beyond `earlier`.
+
+    What was sent before has to be sent again unchanged: DeepSeek's cache matches whole prefixes.
+    """
+    before = len(earlier["messages"])
+    assert later["messages"][:before] == earlier["messages"]
     assert later.get("tools") == earlier.get("tools")
+    added: list[Body] = later["messages"][before:]
+    return added

@@ -12,7 +12,6 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,8 @@ from e2e import npm
 from harness.gateway import CLIENT_KEY, Gateway
 
 NEWEST: Final = "0.169.0"
-OLDER: Final = ("0.142.0", "0.118.0")
+OLDER: Final = "0.142.0"
+OLDEST: Final = "0.118.0"
 EXEC: Final = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json")
 
 
@@ -39,6 +39,12 @@ class Run:
             for event in self.events
             if event["type"] == "item.completed" and event["item"]["type"] == kind
         ]
+
+    @property
+    def thread(self) -> str:
+        """The thread's id, by which it can be resumed."""
+        (started,) = [event for event in self.events if event["type"] == "thread.started"]
+        return str(started["thread_id"])
 
     @property
     def answer(self) -> str:
@@ -65,11 +71,14 @@ class Run:
 
 
 class Codex:
-    """An installation of one version with a configuration of its own. `folder` is empty before."""
+    """An installation of one version with a configuration of its own, in a folder that has none yet.
+
+    `gateway` may be replaced between two runs.
+    """
 
     def __init__(self, folder: Path, gateway: Gateway, version: str = NEWEST) -> None:
         self.version = version
-        self._gateway = gateway
+        self.gateway = gateway
         self._launcher = npm.installed("@openai/codex", version) / ".bin" / "codex"
         self._home = folder / "home"
         self._codex_home = folder / "codex-home"
@@ -98,7 +107,7 @@ class Codex:
             process.wait()
         return Run(process.returncode, [json.loads(line) for line in output.splitlines()], complaints)
 
-    @cached_property
+    @property
     def _environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
@@ -107,9 +116,9 @@ class Codex:
             "GATEWAY_API_KEY": CLIENT_KEY,
         }
 
-    @cached_property
+    @property
     def _provider(self) -> dict[str, Any]:
-        url = f"http://127.0.0.1:{self._gateway.port}/v1"
+        url = f"http://127.0.0.1:{self.gateway.port}/v1"
         provider = {
             "name": "DeepSeek gateway",
             "base_url": url,
@@ -129,7 +138,7 @@ class Codex:
 
     def _catalogue_file(self) -> Path:
         """What the gateway serves to this version, as the file that older versions read instead."""
-        with self._gateway.call("GET", f"/v1/models?client_version={self.version}") as call:
+        with self.gateway.call("GET", f"/v1/models?client_version={self.version}") as call:
             body = call.reply().body
         path = self._codex_home / "catalogue.json"
         path.write_bytes(body)

@@ -1,13 +1,19 @@
-"""Gateways with the simulator behind them: one of each per test process, wiped before every test."""
+"""Gateways with the simulator behind them: one of each per test process, wiped before every test.
+
+Clients that are not there yet are installed by the first test that needs them, so the tests have time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from e2e import npm
 from e2e.backend import Backend
+from e2e.codex import Codex
 from harness.gateway import Gateway
 
 from deepseek_proxy.simulator import SimulatorConfig, running
@@ -23,6 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(__file__.rpartition("/")[0]):
             item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(npm.INSTALL_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +75,9 @@ def start(tmp_path_factory: pytest.TempPathFactory, simulator_url: str) -> Itera
 def gateway(start: Start, backend: Backend) -> Gateway:
     """A gateway with default settings."""
     return start("gateway")
+
+
+@pytest.fixture
+def codex(tmp_path: Path, gateway: Gateway) -> Codex:
+    """The newest Codex, new to this machine, with the gateway as its provider."""
+    return Codex(tmp_path, gateway)

@@ -10,12 +10,10 @@ from typing import Any, Final
 
 import pytest
 from e2e import npm
-from e2e.backend import Backend, assert_extends, results
+from e2e.backend import Backend, added_messages, results
 from e2e.conftest import Start
 from e2e.samples import CALLS, MODEL, PNG, PNG_URL, TRIP_SCHEMA, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
-
-pytestmark = pytest.mark.timeout(npm.INSTALL_SECONDS)
 
 VERSION: Final = "7.55.0"
 SCRIPT: Final = Path(__file__).with_name("openai_client.mjs")
@@ -127,8 +125,7 @@ def test_tools_round_trip(node: Node, backend: Backend, way: str) -> None:
     second = ask(node, way, input=[*asked, *_plain(first["output"]), *outputs], tools=[WEATHER])
     assert text(second) == "Sunny in both."
     earlier, later = backend.bodies()
-    assert_extends(later, earlier)
-    answered = later["messages"][1]
+    answered, *_ = added_messages(later, earlier)
     assert answered["reasoning_content"] == thoughts
     assert answered["content"] == "Looking."
     assert results(later) == ["sunny 0", "sunny 1"]

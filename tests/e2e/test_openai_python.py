@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from e2e.backend import Backend, assert_extends, results, text_of
+from e2e.backend import Backend, added_messages, results, text_of
 from e2e.conftest import Start
 from e2e.samples import CALLS, MODEL, PNG, PNG_URL, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
@@ -173,7 +173,7 @@ def test_parse_beside_tools(client: OpenAI, backend: Backend) -> None:
     )
     assert isinstance(second.output_parsed, Trip)
     earlier, later = backend.bodies()
-    assert_extends(later, earlier)
+    assert added_messages(later, earlier)
 
 
 # -- tools -----------------------------------------------------------------------------------------
@@ -194,8 +194,7 @@ def test_tools_round_trip(client: OpenAI, backend: Backend, streamed: bool) -> N
     second = ask(client, streamed, input=[*asked, *replayed(first), *outputs], tools=[WEATHER])
     assert second.output_text == "Sunny in both."
     earlier, later = backend.bodies()
-    assert_extends(later, earlier)
-    answered = later["messages"][1]
+    answered, *_ = added_messages(later, earlier)
     assert answered["reasoning_content"] == thoughts
     assert answered["content"] == "Looking."
     assert [call["id"] for call in answered["tool_calls"]] == [call.call_id for call in calls]
@@ -228,7 +227,7 @@ def test_custom_tool(client: OpenAI, backend: Backend, streamed: bool) -> None:
     result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "done"}
     ask(client, streamed, input=[*asked, *replayed(first), result], tools=[tool])
     earlier, later = backend.bodies()
-    assert_extends(later, earlier)
+    assert added_messages(later, earlier)
     assert results(later) == ["done"]
 
 
