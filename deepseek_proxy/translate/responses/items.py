@@ -46,6 +46,7 @@ class InputReader:
         self._table = table
         self._unseal = unseal
         self._notes = notes
+        self._local_shell_calls: dict[str, str] = {}  # item id -> call id
         self._user_texts: set[str] = set()  # of the user messages read so far
         self.compaction_asked = False
 
@@ -137,7 +138,12 @@ class InputReader:
         return None
 
     def _text(self, content: object, path: str) -> str:
-        return "".join(part.text for part in self._parts(content, path) if isinstance(part, TextPart))
+        """The text of who can only write text: everybody but the user and the tools."""
+        parts = self._parts(content, path)
+        texts = [part.text for part in parts if isinstance(part, TextPart)]
+        if len(texts) < len(parts):
+            self._notes["part_left_out"] += len(parts) - len(texts)
+        return "".join(texts)
 
     # -- reasoning --------------------------------------------------------------------------------
 
@@ -174,7 +180,11 @@ class InputReader:
 
     def local_shell_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         action = fields.mapping(item, "action", path)
-        return (self._call(item, tools.LOCAL_SHELL, {k: v for k, v in action.items() if k != "type"}),)
+        # `type` and an empty `env` are there for the SDK's types: the model has not written them.
+        arguments = {k: v for k, v in action.items() if k != "type" and v is not None and v != {}}
+        call = self._call(item, tools.LOCAL_SHELL, arguments)
+        self._local_shell_calls[str(item.get("id"))] = call.call_id
+        return (call,)
 
     def shell_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         action = fields.mapping(item, "action", path)
@@ -204,6 +214,13 @@ class InputReader:
         else:
             parts = (TextPart(_json_text(output)),)
         return (self._result(item, parts),)
+
+    def local_shell_call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """OpenAI's type has no `call_id` but an `id` for the call, which may be either of the call's two."""
+        call_id = item.get("call_id")
+        if call_id is None and (given := item.get("id")) is not None:
+            call_id = self._local_shell_calls.get(str(given), given)
+        return self.call_output({**item, "call_id": call_id}, path)
 
     def shell_call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         return (self._result(item, (TextPart(_json_text(item.get("output") or [])),)),)
@@ -331,7 +348,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "tool_search_call": InputReader.tool_search_call,
     "tool_search_output": InputReader.tool_search_output,
     "local_shell_call": InputReader.local_shell_call,
-    "local_shell_call_output": InputReader.call_output,
+    "local_shell_call_output": InputReader.local_shell_call_output,
     "shell_call": InputReader.shell_call,
     "shell_call_output": InputReader.shell_call_output,
     "apply_patch_call": InputReader.apply_patch_call,
