@@ -11,6 +11,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc
+import math
 import os
 import resource
 import shutil
@@ -18,9 +19,11 @@ import signal
 import sys
 import tempfile
 import textwrap
+from functools import partial
 from typing import Any, NoReturn
 
-from deepseek_proxy.ops import metrics
+from deepseek_proxy.ops import activation, arbiter, metrics
+from deepseek_proxy.ops.lifecycle import LAST_WORDS_SECONDS
 from deepseek_proxy.sealing import load_or_create_keys
 from deepseek_proxy.settings import SettingsError, load
 
@@ -30,6 +33,7 @@ def _refuse(error: SettingsError) -> NoReturn:
     sys.exit(2)
 
 
+activation.adopt()
 try:
     _settings = load()
 except SettingsError as _error:
@@ -42,19 +46,21 @@ bind = (
 )
 backlog = 2048
 
-worker_class = "gevent"
+worker_class = "deepseek_proxy.ops.gunicorn_worker.Worker"
 workers = _settings.workers
 worker_connections = 20_000  # streams of one worker; one waits for minutes and costs next to nothing
 preload_app = False  # pools, caches and greenlets belong to one process
 # A gevent worker beats every second: this much silence is a hang, however long the answers are.
 timeout = 60
-# max_requests stays off: a recycled worker would cut its streams after graceful_timeout.
+# max_requests stays off: a recycled worker takes nothing new until its last stream has ended.
 
-# A worker lets its streams run for drain_seconds and closes them; the arbiter kills what is left after that.
+# Streams end by themselves after drain_seconds; a worker cuts what is left a little later, and the arbiter
+# kills the worker that has not ended by then: one that was killed runs no `finally`, and logs no request.
+_WORKER_GRACE_SECONDS = _settings.drain_seconds + LAST_WORDS_SECONDS
 _KILL_AFTER_SECONDS = 5
-graceful_timeout = _settings.drain_seconds + _KILL_AFTER_SECONDS
+graceful_timeout = _WORKER_GRACE_SECONDS + _KILL_AFTER_SECONDS
 # Longer than the pools of the usual clients keep an idle connection (5 s), so that the client closes it first
-# and never sends a request into a closed one; short, because idle connections are waited for at the end.
+# and never sends a request into a closed one.
 keepalive = 10
 
 limit_request_line = 8190
@@ -80,23 +86,17 @@ def on_starting(server: Any) -> None:
     if workers > 1 and metrics.MULTIPROCESS_VARIABLE not in os.environ:
         server.metrics_folder = tempfile.mkdtemp(prefix="deepseek-proxy-metrics-")
         os.environ[metrics.MULTIPROCESS_VARIABLE] = server.metrics_folder
+    arbiter.adapt(server)
 
 
-def when_ready(server: Any) -> None:
-    """Makes the first Ctrl-C drain as SIGTERM does, where gunicorn's own answer is to cut everything at once.
-
-    The second one reaches gunicorn and ends the draining.
-    """
-
-    def drain(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, server.signal)
-        server.signal(signal.SIGTERM, frame)
-
-    signal.signal(signal.SIGINT, drain)
+def on_reload(server: Any) -> None:
+    arbiter.prepare_replacement(server)
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    worker.cfg.set("graceful_timeout", _settings.drain_seconds)
+    worker.cfg.set("graceful_timeout", _WORKER_GRACE_SECONDS)
+    worker.server_ends = partial(arbiter.server_ends, server)
+    worker.replaced_seconds = math.ceil(_settings.total_seconds)  # by then each answer has ended by itself
 
 
 def post_worker_init(worker: Any) -> None:

@@ -74,8 +74,8 @@ def respond(
         mimetype="text/event-stream",
         headers=_STREAM_HEADERS,
     )
-    # The worst that can come of draining a failed upstream is a tick's delay after the client has all.
-    response.call_on_close(lambda: call.close(drain=turn.ended))
+    # An answer that failed here may go on at the upstream for as long as it likes.
+    response.call_on_close(lambda: call.close(drain=turn.ended and turn.machine.error is None))
     return response
 
 

@@ -44,7 +44,7 @@ class Gateway:
     """One running gateway. `settings` are lower-case names of `deepseek_proxy.settings`.
 
     `log` is everything the process has written to stdout and stderr. `app` takes the gateway's place, as
-    `module:name`.
+    `module:name`. `options` go to the server's command line.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Gateway:
         app: str | None = None,
         trap_port: int = 9,
         settings: Mapping[str, object] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.server = server
         self.folder = folder
@@ -65,7 +66,7 @@ class Gateway:
         given = {"upstream_url": upstream_url, "workers": workers, "port": self.port, **(settings or {})}
         with self._log_file.open("wb") as output:
             self.process = subprocess.Popen(
-                _command(server, app, self.port),
+                [*_command(server, app, self.port), *options],
                 cwd=folder,
                 env=_environment(folder, trap_port, given),
                 stdin=subprocess.DEVNULL,
