@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from deepseek_proxy.api import auth, streaming
 from deepseek_proxy.api.answer import Answer
 from deepseek_proxy.api.body import read_object
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
-from deepseek_proxy.errors import MethodNotAllowed, ProxyError, UpgradeRequired
+from deepseek_proxy.errors import ProxyError, UpgradeRequired
 from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.responses import codex, stream
 from deepseek_proxy.translate.responses.compaction import kept_messages
@@ -67,7 +68,7 @@ def upgrade() -> Response:
     current_exchange().dialect = "responses"
     if request.headers.get("Upgrade", "").lower() == "websocket":
         raise UpgradeRequired("WebSockets are not served here: use POST with 'stream': true.")
-    raise MethodNotAllowed("GET is not supported here: use POST.")
+    raise MethodNotAllowed(valid_methods=["POST"])
 
 
 def _from_codex() -> bool:

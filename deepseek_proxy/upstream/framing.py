@@ -90,9 +90,18 @@ class Chunked:
         self.reusable = False
 
     def feed(self, received: bytes) -> bytes:
+        content: list[bytes] = []
+        try:
+            self._take(received, content)
+        except UpstreamError:
+            if not content:
+                raise
+            self.ended = True  # what came before the break is content still
+        return content[0] if len(content) == 1 else b"".join(content)
+
+    def _take(self, received: bytes, content: list[bytes]) -> None:
         data = self._buffer + received if self._buffer else received
         position, end = 0, len(data)
-        content: list[bytes] = []
         while position < end and not self.ended:
             if self._left:
                 taken = min(self._left, end - position)
@@ -114,7 +123,6 @@ class Chunked:
                 self._left = self._chunk_length(line)
         self._buffer = data[position:] if not self.ended else b""
         self.reusable = self.ended and position == end
-        return content[0] if len(content) == 1 else b"".join(content)
 
     def eof(self) -> None:
         if not self.ended:
