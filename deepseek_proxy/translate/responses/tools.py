@@ -114,7 +114,10 @@ def _declare_named(
         grammar = fields.mapping(tool, "format", path)
         table.declare_freeform(Tool(ToolKind.CUSTOM, name, namespace), description, grammar)
     else:
-        table.declare(Tool(ToolKind.FUNCTION, name, namespace), description, tool.get("parameters"))
+        parameters = tool.get("parameters")
+        if parameters is not None and not isinstance(parameters, (dict, bool)):
+            raise fields.invalid_type(f"{path}.parameters", "an object", parameters)
+        table.declare(Tool(ToolKind.FUNCTION, name, namespace), description, parameters)
 
 
 @dataclass(frozen=True, slots=True)
