@@ -82,7 +82,7 @@ def integer(
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise invalid_type(join(path, key), "an integer", value)
-    _check_range(join(path, key), value, low, high)
+    _check_range(join(path, key), value, low, high, "integer")
     return value
 
 
@@ -94,7 +94,7 @@ def number(
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise invalid_type(join(path, key), "a number", value)
-    _check_range(join(path, key), value, low, high)
+    _check_range(join(path, key), value, low, high, "decimal")
     return value
 
 
@@ -129,9 +129,8 @@ def array(body: Mapping[str, Any], key: str, path: str = "") -> Sequence[Any]:
     return value
 
 
-def _check_range(path: str, value: float, low: float | None, high: float | None) -> None:
+def _check_range(path: str, value: float, low: float | None, high: float | None, word: str) -> None:
     if low is not None and value < low:
-        word = "integer" if isinstance(value, int) else "decimal"
         raise InvalidRequest(
             f"Invalid '{path}': {word} below minimum value. "
             f"Expected a value >= {low}, but got {value} instead.",
@@ -139,7 +138,6 @@ def _check_range(path: str, value: float, low: float | None, high: float | None)
             code=f"{word}_below_min_value",
         )
     if high is not None and value > high:
-        word = "integer" if isinstance(value, int) else "decimal"
         raise InvalidRequest(
             f"Invalid '{path}': {word} above maximum value. "
             f"Expected a value <= {high}, but got {value} instead.",

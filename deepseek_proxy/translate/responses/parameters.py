@@ -32,7 +32,7 @@ _INCLUDABLE: Final = (
     "reasoning.encrypted_content",
     "message.output_text.logprobs",
 )
-_MAX_TEMPERATURE: Final = 2.0
+_MAX_TEMPERATURE: Final = 2
 _MIN_TOP_P: Final = 0.01  # DeepSeek wants more than 0, OpenAI allows 0
 _MAX_METADATA: Final = (16, 64, 512)  # pairs, characters of a key, characters of a value
 
@@ -130,7 +130,7 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         "background": False,
         "frequency_penalty": given("frequency_penalty", 0),
         "instructions": body.get("instructions"),
-        "max_output_tokens": body.get("max_output_tokens"),
+        "max_output_tokens": fields.integer(body, "max_output_tokens"),
         "max_tool_calls": fields.integer(body, "max_tool_calls", low=1),
         "metadata": _metadata(body),
         "moderation": None,
@@ -138,8 +138,8 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         "presence_penalty": given("presence_penalty", 0),
         "previous_response_id": None,
         "prompt_cache_key": fields.string(body, "prompt_cache_key"),
-        "prompt_cache_retention": body.get("prompt_cache_retention"),
-        "reasoning": {"effort": effort, "summary": asked.get("summary")},
+        "prompt_cache_retention": fields.string(body, "prompt_cache_retention"),
+        "reasoning": {"effort": effort, "summary": fields.string(asked, "summary", "reasoning")},
         "safety_identifier": body.get("safety_identifier"),
         "store": False,  # nothing is stored, whatever was asked for
         "temperature": given("temperature", 1),
@@ -149,7 +149,7 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         },
         "tool_choice": given("tool_choice", "auto"),
         "tools": tools.echo(fields.array(body, "tools")),
-        "top_logprobs": given("top_logprobs", 0),
+        "top_logprobs": fields.integer(body, "top_logprobs") or 0,
         "top_p": given("top_p", 1),
         "truncation": fields.choice(body, "truncation", ("auto", "disabled")) or "disabled",
         "user": fields.string(body, "user"),

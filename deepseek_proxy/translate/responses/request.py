@@ -159,6 +159,8 @@ def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> _Answer
     hints = [_VERBOSITY_HINTS[verbosity]] if verbosity in _VERBOSITY_HINTS else []
     wanted = fields.mapping(text, "format", "text")
     kind = fields.choice(wanted, "type", ("text", "json_object", "json_schema"), "text.format")
+    if wanted and kind is None:
+        raise fields.missing("text.format.type")
     structured = None
     if kind == "json_schema":
         structured = schema.structured_output(
@@ -171,19 +173,25 @@ def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> _Answer
         hints.append(structured.instruction)
     elif kind == "json_object":
         instructions = fields.string(body, "instructions") or ""
-        if not schema.mentions_json([instructions, *_texts(entries)]):
+        if not schema.mentions_json([instructions, *_opening_texts(entries)]):
             hints.append(schema.JSON_INSTRUCTION)
     return _AnswerFormat(kind in ("json_object", "json_schema"), structured, hints)
 
 
-def _texts(entries: Sequence[Entry]) -> list[str]:
-    """Every text of the conversation that DeepSeek looks through for the word "json"."""
+def _opening_texts(entries: Sequence[Entry]) -> list[str]:
+    """The system texts and the first message behind them.
+
+    The word "json" is looked for in these alone: later texts would make a hint come and go from one turn
+    to the next, and each time the cached prefix with it.
+    """
     texts = []
     for entry in entries:
-        if isinstance(entry, (SystemText, history.AssistantText)):
+        if isinstance(entry, SystemText):
             texts.append(entry.text)
-        elif isinstance(entry, (history.UserMessage, history.ToolResult)):
-            texts.extend(part.text for part in entry.parts if isinstance(part, history.TextPart))
+            continue
+        if isinstance(entry, UserMessage):
+            texts.extend(part.text for part in entry.parts if isinstance(part, TextPart))
+        break
     return texts
 
 
