@@ -68,6 +68,7 @@ class SocketBody:
         if received := self._received:
             self._received = b""
         elif self._framing.ended:
+            self._framing.eof()
             return b""
         else:
             # A TLS record that was received whole may be read in parts: the socket is silent then.

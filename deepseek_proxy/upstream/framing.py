@@ -28,7 +28,7 @@ class Framing(Protocol):
         """The content in `received`. Raises `UpstreamError` for broken framing."""
 
     def eof(self) -> None:
-        """The connection ended. Raises `UpstreamTruncated` if the body did not."""
+        """Nothing more comes. Raises `UpstreamError` if the body did not end as its framing says."""
 
 
 def framing(transfer_encoding: str | None, content_length: str | None) -> Framing:
@@ -79,13 +79,14 @@ class Counted:
 class Chunked:
     """A body in chunks: hexadecimal size, CRLF, data, CRLF; size 0 and trailers end it."""
 
-    __slots__ = ("_buffer", "_left", "_trailer_bytes", "_trailers", "ended", "reusable")
+    __slots__ = ("_broken", "_buffer", "_left", "_trailer_bytes", "_trailers", "ended", "reusable")
 
     def __init__(self) -> None:
         self._buffer = b""  # an unfinished line
         self._left = 0  # of the current chunk, its CRLF included; 0: a size line comes next
         self._trailers = False  # whether the last chunk was read
         self._trailer_bytes = 0
+        self._broken: UpstreamError | None = None
         self.ended = False
         self.reusable = False
 
@@ -93,10 +94,11 @@ class Chunked:
         content: list[bytes] = []
         try:
             self._take(received, content)
-        except UpstreamError:
+        except UpstreamError as error:
             if not content:
                 raise
-            self.ended = True  # what came before the break is content still
+            # What came before the break is content still; `eof` tells of the break.
+            self._broken, self.ended = error, True
         return content[0] if len(content) == 1 else b"".join(content)
 
     def _take(self, received: bytes, content: list[bytes]) -> None:
@@ -125,6 +127,8 @@ class Chunked:
         self.reusable = self.ended and position == end
 
     def eof(self) -> None:
+        if self._broken is not None:
+            raise self._broken
         if not self.ended:
             raise UpstreamTruncated("The upstream closed the connection in the middle of its answer.")
 
