@@ -73,11 +73,20 @@ class Run:
 class Codex:
     """An installation of one version with a configuration of its own, in a folder that has none yet.
 
-    `gateway` may be replaced between two runs.
+    `gateway` may be replaced between two runs. `model` are fields that its catalogue entries have in place
+    of the gateway's own.
     """
 
-    def __init__(self, folder: Path, gateway: Gateway, version: str = NEWEST) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gateway: Gateway,
+        version: str = NEWEST,
+        *,
+        model: Mapping[str, Any] | None = None,
+    ) -> None:
         self.version = version
+        self._model = dict(model or {})
         self.gateway = gateway
         self._launcher = npm.installed("@openai/codex", version) / ".bin" / "codex"
         self._home = folder / "home"
@@ -134,14 +143,16 @@ class Codex:
 
     @property
     def _reads_catalogue_url(self) -> bool:
-        return tuple(map(int, self.version.split("."))) >= (0, 162, 0)
+        return not self._model and tuple(map(int, self.version.split("."))) >= (0, 162, 0)
 
     def _catalogue_file(self) -> Path:
         """What the gateway serves to this version, as the file that older versions read instead."""
         with self.gateway.call("GET", f"/v1/models?client_version={self.version}") as call:
-            body = call.reply().body
+            catalogue = call.reply().json()
+        for entry in catalogue["models"]:
+            entry.update(self._model)
         path = self._codex_home / "catalogue.json"
-        path.write_bytes(body)
+        path.write_text(json.dumps(catalogue))
         return path
 
 

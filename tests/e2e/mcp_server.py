@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from e2e.samples import PNG
 
+CONFIGURATION: Final = {
+    "mcp_servers.demo-srv.command": sys.executable,
+    "mcp_servers.demo-srv.args": ["-m", "e2e.mcp_server"],
+    "mcp_servers.demo-srv.env.PYTHONPATH": str(Path(__file__).parents[1]),
+}
+"""Codex settings under which it starts this server."""
 TOOLS = [
     {
         "name": "add",

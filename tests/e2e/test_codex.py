@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-from pathlib import Path
 from typing import Final
 
 import pytest
 from e2e.backend import Backend, added_messages, images, results, text_of, tool_names
 from e2e.codex import Codex
+from e2e.mcp_server import CONFIGURATION
 from e2e.samples import PNG, PNG_URL, TRIP_SCHEMA
 
-MCP: Final = {
-    "mcp_servers.demo-srv.command": sys.executable,
-    "mcp_servers.demo-srv.args": ["-m", "e2e.mcp_server"],
-    "mcp_servers.demo-srv.env.PYTHONPATH": str(Path(__file__).parents[1]),
-}
 PATCH: Final = """*** Begin Patch
 *** Update File: greet.py
 @@
@@ -110,7 +104,7 @@ def test_mcp_server(codex: Codex, backend: Backend) -> None:
         {"name": "mcp__demo_srv__picture", "arguments": {}},
     ]
     backend.says({"calls": calls}, {"text": "Five."})
-    run = codex.exec("Add and show.", config=MCP)
+    run = codex.exec("Add and show.", config=CONFIGURATION)
     assert run.answer == "Five."
     done = run.items("mcp_tool_call")
     assert [(item["server"], item["tool"], item["status"]) for item in done] == [
