@@ -6,6 +6,8 @@ import contextlib
 import gzip
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -165,12 +167,44 @@ def test_a_reset_is_an_error(upstream: FakeUpstream, session: requests.Session) 
     body.close()
 
 
-def test_broken_framing_is_an_error(upstream: FakeUpstream, session: requests.Session) -> None:
-    upstream.serve(stream_then(lambda wire: wire.send(b"zz\r\n"), b"one"))
+def test_broken_framing_is_an_error_after_what_came_before_it(
+    upstream: FakeUpstream, session: requests.Session
+) -> None:
+    received = threading.Event()
+
+    def break_off(wire: Wire) -> None:
+        assert received.wait(10)
+        wire.send(b"zz\r\n")
+
+    upstream.serve(stream_then(break_off, b"one"))
     body = get(session, upstream)
+    assert body.read() == b"one"
+    received.set()
     with pytest.raises(UpstreamError, match="chunk header"):
         read_all(body)
     body.close()
+
+
+def test_under_gevent_a_body_leaves_nothing_behind(upstream: FakeUpstream) -> None:
+    """Watchers of sockets that are closed would wake whoever gets their descriptors next."""
+    upstream.serve(
+        stream_then(lambda wire: wire.end(), b"one"), stream_then(lambda wire: wire.wait_closed(10), b"two")
+    )
+    script = f"""
+from gevent import monkey; monkey.patch_all()
+import gevent, requests
+from deepseek_proxy.upstream.body import body_of
+session = requests.Session()
+whole, cut = (body_of(session.get({upstream.url!r}, stream=True, timeout=10)) for _ in range(2))
+assert b"".join(iter(lambda: whole.read() or b"", b"")) == b"one"
+assert cut.read() == b"two" and cut.read() is None
+whole.close()
+cut.close()
+session.close()
+assert gevent.wait(timeout=1), "something is still watched"
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 class TestConnections:

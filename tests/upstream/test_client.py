@@ -190,14 +190,20 @@ def test_closing_closes_the_idle_ones(drive: Drive, upstream: FakeUpstream) -> N
     upstream.wait_until(lambda: upstream.idle_connections == 0)
 
 
-def test_nobody_accepts(drive: Drive) -> None:
-    """A backlog that is full: the kernel answers no further attempt to connect."""
+@contextlib.contextmanager
+def full_backlog() -> Iterator[socket.socket]:
+    """A listener whose queue is full: the kernel answers no attempt to connect until one is accepted."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
+        yield listener
+
+
+def test_nobody_accepts(drive: Drive) -> None:
+    with full_backlog() as listener:
         driver = drive(
             upstream_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
             connect_timeout_seconds=0.2,
@@ -270,6 +276,11 @@ def silent_in_mid_stream(_: Request, wire: Wire) -> None:
     wire.chunk(b"data: 1\n\n")
 
 
+def silent_in_mid_stream_until_let_go(got: Request, wire: Wire) -> None:
+    silent_in_mid_stream(got, wire)
+    wire.wait_closed(10)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     "act", [silent, silent_after_a_refusal, silent_after_the_header, silent_in_mid_stream]
@@ -328,6 +339,29 @@ def test_an_upstream_that_does_not_read_is_let_go_too(drive: Drive) -> None:
     assert driver.failures == []
 
 
+def first_bytes(connection: socket.socket) -> bytes:
+    connection.settimeout(LETTING_GO_SECONDS)
+    try:
+        return connection.recv(65536)
+    except TimeoutError:
+        return b""
+
+
+def test_a_connection_that_is_made_too_late_is_not_used(drive: Drive) -> None:
+    with full_backlog() as listener:
+        listener.settimeout(5)
+        driver = drive(upstream_url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        call = driver.open()
+        time.sleep(0.05)
+        call.close()
+        while not first_bytes(connection := listener.accept()[0]):  # asks again after a second
+            connection.close()
+        with connection:
+            assert connection.recv(65536) == b""
+        with pytest.raises(errors.UpstreamError, match="given up"):
+            call.read_all(1, on_tick=lambda: None)
+
+
 def test_a_pause_between_attempts_ends_with_the_call(drive: Drive, upstream: FakeUpstream) -> None:
     upstream.serve(deepseek.refuses(503, b"", {"Retry-After": "10"}))
     driver = drive(upstream_url=upstream.url)
@@ -337,6 +371,20 @@ def test_a_pause_between_attempts_ends_with_the_call(drive: Drive, upstream: Fak
     with pytest.raises(errors.UpstreamError, match="given up"):
         call.read_all(1, on_tick=lambda: None)
     assert len(upstream.requests) == 1
+
+
+def test_a_neighbour_that_took_over_the_connection_goes_on(drive: Drive, upstream: FakeUpstream) -> None:
+    upstream.serve(deepseek.refuses(503, b"", {"Retry-After": "10"}), silent_in_mid_stream_until_let_go)
+    driver = drive(upstream_url=upstream.url)
+    pauses = driver.open()
+    upstream.wait_until(lambda: driver.failures and upstream.idle_connections)
+    takes_over = driver.open()
+    while not takes_over.read():
+        pass
+    assert upstream.connections == 1
+    pauses.close()
+    assert takes_over.read() is None
+    takes_over.close()
 
 
 def test_a_neighbour_on_the_same_pool_goes_on(drive: Drive, upstream: FakeUpstream) -> None:

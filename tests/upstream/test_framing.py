@@ -96,6 +96,12 @@ class TestChunked:
         with pytest.raises(UpstreamError, match="broken chunk header"):
             Chunked().feed(line + b"\r\nhello\r\n0\r\n\r\n")
 
+    def test_what_came_before_a_break_is_content_still(self) -> None:
+        body = Chunked()
+        assert body.feed(b"5\r\nhello\r\nxyz\r\n5\r\nworld\r\n") == b"hello"
+        assert body.ended
+        assert not body.reusable
+
     def test_an_endless_size_line_is_an_error(self) -> None:
         body = Chunked()
         body.feed(b"0" * MAX_LINE_BYTES)

@@ -107,11 +107,23 @@ def test_gevent_every_silent_wait_lasts_at_most_two_ticks_and_the_later_ones_one
             readable, seconds = timed()
             assert not readable
             assert TICK_SECONDS * 0.9 < seconds < TICK_SECONDS + SLACK_SECONDS, seconds
+        gevent.sleep(TICK_SECONDS / 2)
         far.send(b"x")
         assert timed()[0]
         near.recv(1)
         readable, seconds = timed()
         assert not readable and TICK_SECONDS * 0.9 < seconds < 2 * TICK_SECONDS + SLACK_SECONDS, seconds
+    """)
+
+
+def test_gevent_news_that_is_not_taken_disturbs_nobody_after_the_wait() -> None:
+    run_patched("""
+        far.send(b"x")
+        assert waiting.wait()
+        started = time.monotonic()
+        gevent.sleep(0.3)  # would end early, or break, if the wait were still on
+        assert time.monotonic() - started >= 0.3
+        assert waiting.wait()
     """)
 
 
