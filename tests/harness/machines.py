@@ -140,12 +140,14 @@ def judged(data: bytes) -> Mapping[str, Any]:
 
 
 def completion_of(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The `chat.completion` that says what a stream of chunks says."""
+    """The `chat.completion`, or the error, that says what a stream of chunks says."""
     message: dict[str, Any] = {"role": "assistant", "content": ""}
     calls: dict[int, dict[str, Any]] = {}
     logprobs: list[Any] = []
     finish_reason, usage = None, None
     for chunk in chunks:
+        if "error" in chunk:
+            return dict(chunk)
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
             finish_reason = finish_reason or choice["finish_reason"]
@@ -178,5 +180,5 @@ def completion_of(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def payloads_of(stream: bytes) -> list[Any]:
     """The chunks of an upstream stream, `[DONE]` left out."""
-    lines = stream.decode().splitlines()
+    lines = stream.decode().replace("\r\n", "\n").split("\n")
     return [json.loads(line[6:]) for line in lines if line.startswith("data: ") and line != "data: [DONE]"]

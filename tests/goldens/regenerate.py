@@ -1,0 +1,32 @@
+"""Writes the files of golden cases that follow from the others: `python tests/goldens/regenerate.py [CASE…]`.
+
+Without names, all cases. Nothing is right because it was written here: read the difference (`git diff`)
+before it is committed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from goldens.replay import goldens
+
+
+def main(names: list[str]) -> int:
+    cases = {case.name: case for case in goldens()}
+    if unknown := [name for name in names if name not in cases]:
+        print(f"no such case: {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    for name in names or cases:
+        for file, content in cases[name].replay().items():
+            path = cases[name].folder / file
+            if not path.exists() or path.read_bytes() != content:
+                path.write_bytes(content)
+                print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
