@@ -18,8 +18,9 @@ import gevent
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
 
-LINGER_SECONDS: Final = 2
-"""How long an idle connection stays open at the end: a request may be under way on it."""
+LINGER_SECONDS: Final = 1
+"""How long an idle connection stays open at the end: a request may be under way on it. Shorter than
+`lifecycle.LAST_WORDS_SECONDS`, so that the connections of the last streams are gone in time."""
 QUIT_SECONDS: Final = 1.5
 """How long streams may take to end after SIGQUIT; the arbiter kills after two seconds."""
 
