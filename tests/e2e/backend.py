@@ -47,6 +47,15 @@ class Backend:
         records: list[dict[str, Any]] = seen["requests"]
         return records
 
+    def busy_seconds(self) -> float:
+        """How long the oldest answer that is under way has been so; 0 where there is none."""
+        started = [
+            record["started"]
+            for record in self._control("GET", "requests")["requests"]
+            if not record["ended"]
+        ]
+        return time.time() - min(started) if started else 0
+
     def bodies(self) -> list[Body]:
         """The bodies of all requests for a completion."""
         return [record["body"] for record in self.records() if record["path"].endswith("/chat/completions")]

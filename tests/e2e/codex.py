@@ -10,7 +10,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -95,8 +96,17 @@ class Codex:
         for path in (self._home, self._codex_home, self.work):
             path.mkdir()
 
-    def exec(self, *arguments: str, config: Mapping[str, Any] | None = None, seconds: float = 60) -> Run:
-        """`codex exec` with these arguments; `config` holds further settings by dotted key."""
+    def exec(
+        self,
+        *arguments: str,
+        config: Mapping[str, Any] | None = None,
+        interrupt_when: Callable[[], bool] | None = None,
+        seconds: float = 60,
+    ) -> Run:
+        """`codex exec` with these arguments.
+
+        `config` holds further settings by dotted key. Ctrl-C is pressed once `interrupt_when()` is true.
+        """
         settings = {**self._provider, **(config or {})}
         options = [f"-c{key}={json.dumps(value)}" for key, value in settings.items()]
         process = subprocess.Popen(
@@ -110,6 +120,11 @@ class Codex:
             start_new_session=True,
         )
         try:
+            while interrupt_when is not None and process.poll() is None:
+                time.sleep(0.05)
+                if interrupt_when():
+                    process.send_signal(signal.SIGINT)
+                    break
             output, complaints = process.communicate(timeout=seconds)
         finally:
             _end_session(process.pid)

@@ -1,4 +1,4 @@
-"""Codex threads through a real gateway: resumed, compacted, with children, cut off, kept waiting."""
+"""Codex threads through a real gateway: resumed, compacted, cut off, interrupted, kept waiting."""
 
 from __future__ import annotations
 
@@ -153,6 +153,39 @@ def test_stream_that_is_cut(codex: Codex, backend: Backend, after: int, ran: lis
     log = codex.work / "log"
     assert (log.read_text().split() if log.exists() else []) == ran
     assert len(backend.bodies()) == 2
+
+
+# -- interrupted -----------------------------------------------------------------------------------
+
+
+def test_interrupted_answer(codex: Codex, backend: Backend) -> None:
+    """The call to DeepSeek ends with it; thinking that led to nothing is left out of the thread."""
+    backend.says(
+        {"reasoning": "Hm", "text": "one two three four five six seven", "token_seconds": 0.4},
+        {"text": "Going on."},
+    )
+    run = codex.exec("Count.", interrupt_when=lambda: backend.busy_seconds() > 1.5)
+    assert run.code != 0
+    assert len(run.items("reasoning")) == 1
+    assert [record["outcome"] for record in backend.records()] == ["client gone"]
+    assert codex.exec("resume", run.thread, "Go on.").answer == "Going on."
+    earlier, later = backend.bodies()
+    aborted, asked = added_messages(later, earlier)
+    assert text_of(aborted).startswith("<turn_aborted>")
+    assert text_of(asked) == "Go on."
+
+
+def test_interrupted_command(codex: Codex, backend: Backend) -> None:
+    backend.says(
+        {"reasoning": THOUGHTS, "calls": [command("touch started; sleep 30")]}, {"text": "Going on."}
+    )
+    run = codex.exec("Wait.", interrupt_when=(codex.work / "started").exists)
+    assert run.code != 0
+    assert codex.exec("resume", run.thread, "Go on.").answer == "Going on."
+    earlier, later = backend.bodies()
+    waited, result, *_ = added_messages(later, earlier)
+    assert waited["reasoning_content"] == THOUGHTS
+    assert "aborted by user" in text_of(result)
 
 
 # -- kept waiting ----------------------------------------------------------------------------------
