@@ -44,20 +44,21 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes) -> ProxyEr
     """The error of an answer whose status is not 200."""
     message = error_message(body)
     said = message or f"HTTP {status}"
+    clause = said.rstrip(".")  # where a sentence of ours follows
     retry_after = _retry_after(headers.get("Retry-After"))
     if status in (400, 413, 422):
         return _bad_request(message or f"DeepSeek refused the request (HTTP {status}).")
     if status == 401:
         return Unauthenticated(
-            f"DeepSeek refused the API key: {said} Check the key that the client sends, or DEEPSEEK_API_KEY."
+            f"DeepSeek refused the API key: {clause}. Check the key of the client, or DEEPSEEK_API_KEY."
         )
     if status == 402:
-        return QuotaExhausted(f"The DeepSeek account has no balance left: {said}. Top it up to go on.")
+        return QuotaExhausted(f"The DeepSeek account has no balance left: {clause}. Top it up to go on.")
     if status == 403:
         return PermissionDenied(f"DeepSeek refused access: {said}")
     if status == 404:
         return UpstreamMisconfigured(
-            f"The upstream has no such address: {said}. Check upstream_url.", code="not_found"
+            f"The upstream has no such address: {clause}. Check upstream_url.", code="not_found"
         )
     if status == 429:
         return RateLimited(said, retry_after=retry_after)
@@ -70,7 +71,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes) -> ProxyEr
             f"The upstream redirects (HTTP {status}), which is not followed. Check upstream_url."
         )
     if status < 500:
-        return UpstreamMisconfigured(f"The upstream did not take the request: {said}. Check upstream_url.")
+        return UpstreamMisconfigured(f"The upstream did not take the request: {clause}. Check upstream_url.")
     return UpstreamError(f"DeepSeek failed: {said}", retry_after=retry_after)
 
 

@@ -54,6 +54,13 @@ def test_a_status_and_its_body(
     assert "request_id" not in error.message
 
 
+@pytest.mark.parametrize("status", [401, 402, 404, 405])
+@pytest.mark.parametrize("end", ["", "."])
+def test_the_upstreams_words_end_before_ours_begin(status: int, end: str) -> None:
+    said = from_status(status, {}, deepseek.error(f"It says so{end}", "some_error")).message
+    assert "It says so. " in said
+
+
 @pytest.mark.parametrize(
     "message",
     [
