@@ -93,6 +93,10 @@ def on_reload(server: Any) -> None:
     arbiter.prepare_replacement(server)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    arbiter.prepare_worker(worker)
+
+
 def post_fork(server: Any, worker: Any) -> None:
     worker.cfg.set("graceful_timeout", _WORKER_GRACE_SECONDS)
     worker.server_ends = partial(arbiter.server_ends, server)
@@ -100,7 +104,8 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """A terminal sends Ctrl-C to the workers too; only the arbiter's word counts."""
+    arbiter.declare_ready(worker)
+    # A terminal sends Ctrl-C to the workers too; only the arbiter's word counts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What exists now lives as long as the worker: leave it out of every later collection.
     gc.collect()

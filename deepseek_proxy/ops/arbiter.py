@@ -4,7 +4,8 @@
 2. A worker that is told to stop can see whether the whole server ends or it alone is replaced.
 3. SIGHUP tries the new code and settings in a process of its own first: a mistake changes nothing.
 4. SIGHUP takes our own modules anew, here and in the new workers. (Libraries and Python: by a restart.)
-5. Workers that were replaced may take their time. They count no more, and nobody waits for them.
+5. The old workers are told to leave when the new ones are ready: no request waits for the change.
+6. Workers that were replaced may take their time. They count no more, and nobody waits for them.
 
 gunicorn lets nobody choose the arbiter's class, so methods of the one arbiter are replaced. Refuses to know
 the application. gunicorn 25 to 27, `gunicorn.arbiter`.
@@ -34,6 +35,17 @@ def adapt(server: Any) -> None:
 def server_ends(server: Any) -> bool:
     """Whether the whole server was told to stop. For workers, who have the arbiter's memory from before."""
     return bool(server.ending[0])
+
+
+def prepare_worker(worker: Any) -> None:
+    """To be called by the hook `pre_fork`."""
+    worker.ready = mmap.mmap(-1, 1)  # one byte, set by the worker
+    worker.told_to_leave = False
+
+
+def declare_ready(worker: Any) -> None:
+    """To be called by the hook `post_worker_init`, in the worker."""
+    worker.ready[0] = 1
 
 
 def prepare_replacement(server: Any) -> None:
@@ -66,9 +78,6 @@ def _reload(server: Any) -> None:
     server.log = None  # made anew with the new settings
     server.reload()
     server.cfg.set("graceful_timeout", server.graceful_seconds)
-    for pid, worker in list(server.WORKERS.items()):
-        if worker.age <= server.replaced_age:
-            server.kill_worker(pid, signal.SIGTERM)
 
 
 def _is_sound() -> bool:
@@ -83,10 +92,16 @@ def _is_sound() -> bool:
 
 
 def _manage_workers(server: Any) -> None:
-    """Gunicorn's own, for which the replaced workers are a surplus to be told once more, or a full crew."""
-    replaced = sum(worker.age <= server.replaced_age for worker in server.WORKERS.values())
-    server._num_workers += replaced
+    """Gunicorn's own, which would take replaced workers for a full crew, or for a surplus to get rid of."""
+    workers = list(server.WORKERS.values())
+    replaced = [worker for worker in workers if worker.age <= server.replaced_age]
+    if all(worker.ready[0] for worker in workers if worker not in replaced):
+        for worker in replaced:
+            if not worker.told_to_leave:
+                worker.told_to_leave = True
+                server.kill_worker(worker.pid, signal.SIGTERM)
+    server._num_workers += len(replaced)
     try:
         type(server).manage_workers(server)
     finally:
-        server._num_workers -= replaced
+        server._num_workers -= len(replaced)
