@@ -17,7 +17,6 @@ import resource
 import shutil
 import signal
 import sys
-import tempfile
 import textwrap
 from functools import partial
 from typing import Any, NoReturn
@@ -83,9 +82,7 @@ def on_starting(server: Any) -> None:
     wanted = 4 * worker_connections  # two for each stream, and room
     lifted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lifted, most))
-    if workers > 1 and metrics.MULTIPROCESS_VARIABLE not in os.environ:
-        server.metrics_folder = tempfile.mkdtemp(prefix="deepseek-proxy-metrics-")
-        os.environ[metrics.MULTIPROCESS_VARIABLE] = server.metrics_folder
+    server.metrics_folder = metrics.prepare_folder(worker_tmp_dir)
     arbiter.adapt(server)
 
 
@@ -117,5 +114,5 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    if folder := getattr(server, "metrics_folder", None):
-        shutil.rmtree(folder, ignore_errors=True)
+    if server.metrics_folder is not None:
+        shutil.rmtree(server.metrics_folder, ignore_errors=True)

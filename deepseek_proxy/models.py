@@ -1,6 +1,6 @@
-"""The model catalogue as data: names, aliases, limits, capabilities and prices.
+"""The model catalogue as data: names, aliases, limits, capabilities and prices, and what an answer costs.
 
-Knows nothing of requests. Figures: DeepSeek "Models & Pricing" and `GET /models`, read in
+Knows nothing of requests, and no clock. Figures: DeepSeek "Models & Pricing" and `GET /models`, read in
 November 2026 (USD prices were last seen in October 2026 and equal the CNY page of November).
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -109,3 +110,35 @@ def resolve(name: str, aliases: Mapping[str, str], default: str | None) -> Resol
         return None
     found = resolve(default, aliases, None)
     return Resolved(name, found.model, found.thinking) if found else None
+
+
+# -- money ----------------------------------------------------------------------------------------
+
+# Monday to Friday, hours of UTC from and to: 09:00-12:00 and 14:00-18:00 in Beijing, the same weekday there.
+# DeepSeek exempts Chinese public holidays, which no table here knows: on those days the cost is too high.
+PEAK_WEEKDAYS: Final = range(5)
+PEAK_HOURS: Final = ((1, 4), (6, 10))
+
+_PRICED_TOKENS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """US dollars of one answer: what it cost, and what more it had cost without DeepSeek's cache."""
+
+    spent: float
+    saved: float
+
+
+def is_peak(moment: datetime) -> bool:
+    """Whether DeepSeek's higher prices hold at `moment`, which knows its time zone."""
+    there = moment.astimezone(UTC)
+    return there.weekday() in PEAK_WEEKDAYS and any(begin <= there.hour < end for begin, end in PEAK_HOURS)
+
+
+def cost(model: Model, moment: datetime, *, cache_hit: int, cache_miss: int, output: int) -> Cost:
+    """What these numbers of tokens cost at `moment`; `output` has the thinking in it."""
+    price = model.peak if is_peak(moment) else model.off_peak
+    spent = cache_hit * price.input_cache_hit + cache_miss * price.input_cache_miss + output * price.output
+    saved = cache_hit * (price.input_cache_miss - price.input_cache_hit)
+    return Cost(spent / _PRICED_TOKENS, saved / _PRICED_TOKENS)

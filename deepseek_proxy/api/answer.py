@@ -142,6 +142,7 @@ def _note(exchange: Exchange, machine: ResponseStream, call: Call) -> None:
     exchange.add_usage(machine.usage)
     exchange.finish_reason = machine.finish_reason
     exchange.attempts += call.attempts
+    exchange.answered = call.answered
     exchange.error = machine.error
 
 

@@ -6,11 +6,13 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from flask import Request, g
 
-from deepseek_proxy.errors import ProxyError
+from deepseek_proxy import models
+from deepseek_proxy.errors import Fault, ProxyError
 from deepseek_proxy.ops import logs
 from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.ops.record import RequestRecord
@@ -30,6 +32,7 @@ class Exchange:
         self.method = request.method
         self.path = request.path
         self.started = time.monotonic()
+        self.began = datetime.now(UTC)
         self.dialect: str | None = None  # set by the routes that are worth a line
         self.model: str | None = None
         self.upstream_model: str | None = None
@@ -38,6 +41,7 @@ class Exchange:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.attempts = 0
+        self.answered = False  # whether the last upstream call had begun to answer
         self.error: ProxyError | None = None
         self.repairs: Mapping[str, int] = {}
         self.unknown_fields: tuple[str, ...] = ()
@@ -52,7 +56,7 @@ class Exchange:
         if self._finished or self.dialect is None:
             return
         self._finished = True
-        first, usage = self.tally.first_output, self.usage
+        first, usage, cost = self.tally.first_output, self.usage, self._cost()
         record = RequestRecord(
             request_id=self.id,
             dialect=self.dialect,
@@ -68,6 +72,8 @@ class Exchange:
             cached_tokens=usage.cached_tokens if usage else None,
             output_tokens=usage.completion_tokens if usage else None,
             reasoning_tokens=usage.reasoning_tokens if usage else None,
+            cost_usd=cost.spent if cost else None,
+            cache_saved_usd=cost.saved if cost else None,
             finish=self.finish_reason,
             heartbeats=self.tally.heartbeats,
             client_gone=self.tally.client_gone,
@@ -78,6 +84,22 @@ class Exchange:
         )
         logs.log_request(record)
         metrics.observe_request(record)
+        # Attempts that got no answer have been counted, each one, where they were made.
+        if self.answered and self.error is not None and self.error.fault is Fault.UPSTREAM:
+            metrics.upstream_failed(self.error)
+
+    def _cost(self) -> models.Cost | None:
+        """None without a usage: DeepSeek tells it at the end of an answer only."""
+        model, usage = models.MODELS.get(self.upstream_model or ""), self.usage
+        if model is None or usage is None:
+            return None
+        return models.cost(
+            model,
+            self.began,
+            cache_hit=usage.cached_tokens,
+            cache_miss=usage.prompt_tokens - usage.cached_tokens,
+            output=usage.completion_tokens,
+        )
 
 
 def current_exchange() -> Exchange:

@@ -1,8 +1,8 @@
 """What Prometheus may ask: counters, gauges and histograms of the gateway's work.
 
 Every series is listed in `docs/metrics.md`. Label values are bounded: none is taken from a client as it
-is. With several workers, `PROMETHEUS_MULTIPROC_DIR` names an empty folder in which each keeps its
-numbers; any of them then answers for all.
+is. Under gunicorn, `PROMETHEUS_MULTIPROC_DIR` names a folder in which each worker keeps its numbers; any of
+them then answers for all, and for those that have ended.
 
 prometheus-client decides between memory and that folder when it is first imported. So it is imported
 inside functions, after `gunicorn.conf.py` had its chance to set the variable.
@@ -12,10 +12,14 @@ Refuses to know HTTP routes, and to keep anything global.
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from deepseek_proxy import models
@@ -34,6 +38,8 @@ DIALECTS: Final = frozenset({"responses", "chat", "messages", "models"})
 _FIRST_TOKEN_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STREAM_BUCKETS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+logger = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -70,7 +76,9 @@ class Metrics:
             buckets=_STREAM_BUCKETS,
         )
         self._tokens = counter("tokens_total", "Tokens by kind; the kinds do not overlap.", "model", "kind")
-        self._upstream_errors = counter("upstream_errors_total", "Failed attempts at the upstream.", "kind")
+        self._cost = counter("cost_usd_total", "US dollars that DeepSeek charges for the tokens.", "model")
+        self._saved = counter("cache_saved_usd_total", "US dollars that DeepSeek's cache has saved.", "model")
+        self._upstream_errors = counter("upstream_errors_total", "Failures of the upstream.", "kind")
         self._retries = counter("retries_total", "Attempts at the upstream after the first of a request.")
         self._heartbeats = counter("heartbeats_total", "Keep-alive frames sent to clients.")
         self._departures = counter("client_departures_total", "Clients that left before the end.", "dialect")
@@ -88,6 +96,10 @@ class Metrics:
         if record.stream:
             self._stream.labels(dialect, model).observe(record.duration_seconds)
         self._count_tokens(record, model)
+        if record.cost_usd is not None:
+            self._cost.labels(model).inc(record.cost_usd)
+        if record.cache_saved_usd is not None:
+            self._saved.labels(model).inc(record.cache_saved_usd)
         if record.attempts > 1:
             self._retries.inc(record.attempts - 1)
         if record.heartbeats:
@@ -111,7 +123,10 @@ class Metrics:
                 self._tokens.labels(model, kind).inc(count)
 
     def upstream_failed(self, error: ProxyError) -> None:
-        """Counts one failed attempt, also one that is made again; the kind is the error's class."""
+        """Counts one failed attempt, also one that is made again, or an answer that failed on its way.
+
+        The kind is the error's class.
+        """
         self._upstream_errors.labels(_CAPITAL.sub("_", type(error).__name__).lower()).inc()
 
     def seal_failed(self, reason: str) -> None:
@@ -131,19 +146,74 @@ class Metrics:
         """The exposition of all workers' numbers, and its content type."""
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
 
-        registry = self._registry
-        if MULTIPROCESS_VARIABLE in os.environ:
-            registry = CollectorRegistry()  # read from the folder, this worker's numbers included
-            multiprocess.MultiProcessCollector(registry)
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        folder = os.environ.get(MULTIPROCESS_VARIABLE)
+        if folder is None:
+            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        registry = CollectorRegistry()  # read from the folder, this worker's numbers included
+        multiprocess.MultiProcessCollector(registry)
+        with _locked(folder, fcntl.LOCK_SH):
+            return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def prepare_folder(parent: str | None) -> str | None:
+    """Makes the folder in which workers keep their numbers; for gunicorn's `on_starting` hook.
+
+    An operator's own folder is emptied of an earlier run's numbers. Else one is made in `parent`, or where
+    temporary files go, and its path returned: the caller removes it in the end.
+    """
+    if own := os.environ.get(MULTIPROCESS_VARIABLE):
+        Path(own).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in Path(own).glob("*.db"):
+            file.unlink()
+        return None
+    folder = tempfile.mkdtemp(prefix="deepseek-proxy-metrics-", dir=parent)
+    os.environ[MULTIPROCESS_VARIABLE] = folder
+    return folder
 
 
 def mark_dead(pid: int) -> None:
-    """Forgets the gauges of a worker that has ended; for gunicorn's `child_exit` hook."""
-    if MULTIPROCESS_VARIABLE in os.environ:
-        from prometheus_client import multiprocess
+    """Forgets the open streams of a worker that has ended, and adds what it has counted to what other such
+    workers have: one file for all of them, however often workers are replaced.
 
-        multiprocess.mark_process_dead(pid)
+    For gunicorn's `child_exit` hook, so it never raises.
+    """
+    folder = os.environ.get(MULTIPROCESS_VARIABLE)
+    if folder is None:
+        return
+    from prometheus_client import multiprocess
+
+    try:
+        with _locked(folder, fcntl.LOCK_EX):
+            multiprocess.mark_process_dead(pid)
+            for kind in ("counter", "histogram"):
+                _inherit(Path(folder), kind, pid)
+    except OSError as error:
+        logger.warning("The numbers of worker %d could not be put away: %s", pid, error)
+
+
+def _inherit(folder: Path, kind: str, pid: int) -> None:
+    from prometheus_client.mmap_dict import MmapedDict
+
+    left = folder / f"{kind}_{pid}.db"
+    if not left.exists():  # it ended before it counted anything
+        return
+    heir = MmapedDict(str(folder / f"{kind}_ended.db"))
+    for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(str(left)):
+        heir.write_value(key, heir.read_value(key)[0] + value, timestamp)
+    heir.close()
+    left.unlink()
+
+
+@contextmanager
+def _locked(folder: str, mode: int) -> Iterator[None]:
+    """Whoever reads the folder sees a worker's numbers once: either as its own, or as put away."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, mode)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # gevent's `os.close` may close it later
+        os.close(descriptor)
 
 
 def model_label(name: str | None) -> str:

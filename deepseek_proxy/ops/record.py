@@ -12,6 +12,8 @@ from typing import Any, Final
 
 MAX_TEXT_CHARACTERS: Final = 120
 MAX_UNKNOWN_FIELDS: Final = 20
+_SECONDS_DIGITS: Final = 4
+_USD_DIGITS: Final = 8  # a short answer costs a hundredth of a cent
 
 # Field names come from the client: what does not look like one may be anything, a prompt included.
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,60}")
@@ -45,6 +47,10 @@ class RequestRecord:
     output_tokens: int | None = None
     """All of them, the thinking included."""
     reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    """By the catalogue's prices at the time of the request."""
+    cache_saved_usd: float | None = None
+    """What more it had cost without DeepSeek's cache."""
     finish: str | None = None
     """The upstream's finish reason."""
     heartbeats: int = 0
@@ -72,7 +78,7 @@ class RequestRecord:
             if isinstance(value, str):
                 value = value[:MAX_TEXT_CHARACTERS]
             elif isinstance(value, float):
-                value = round(value, 4)
+                value = round(value, _USD_DIGITS if name.endswith("_usd") else _SECONDS_DIGITS)
             if value is not None and value != () and value != {}:
                 values[name] = value
         if self.unknown_fields:

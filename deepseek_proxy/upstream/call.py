@@ -106,6 +106,11 @@ class Call:
         if body is not None:
             body.close(drain=drain)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the upstream has begun to answer: what fails after that is no failed attempt."""
+        return self._answered.is_set() and self._error is None
+
     # -- for who makes the attempts ---------------------------------------------------------------
 
     @property

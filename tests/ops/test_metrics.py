@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deepseek_proxy.errors import RateLimited, UpstreamTimeout
 from deepseek_proxy.models import MODELS
-from deepseek_proxy.ops.metrics import Metrics, dialect_label, mark_dead, model_label
+from deepseek_proxy.ops.metrics import Metrics, dialect_label, mark_dead, model_label, prepare_folder
 from deepseek_proxy.ops.record import RequestRecord
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -35,6 +35,8 @@ RECORD = RequestRecord(
     cached_tokens=1000,
     output_tokens=300,
     reasoning_tokens=120,
+    cost_usd=0.000213,
+    cache_saved_usd=0.000147,
     finish="stop",
     heartbeats=2,
     client_gone=True,
@@ -77,6 +79,8 @@ def test_a_request_is_counted_in_every_series(metrics):
         "tokens_total{kind=cache_miss,model=deepseek-flash}": 400,
         "tokens_total{kind=reasoning,model=deepseek-flash}": 240,
         "tokens_total{kind=output,model=deepseek-flash}": 360,
+        "cost_usd_total{model=deepseek-flash}": 0.000426,
+        "cache_saved_usd_total{model=deepseek-flash}": 0.000294,
         "retries_total{}": 4,
         "heartbeats_total{}": 4,
         "client_departures_total{dialect=responses}": 2,
@@ -84,7 +88,7 @@ def test_a_request_is_counted_in_every_series(metrics):
         "history_repairs_total{kind=missing_result}": 2,
         "unknown_fields_total{dialect=responses}": 4,
     }.items():
-        assert found[name] == value, name
+        assert found[name] == pytest.approx(value), name
 
 
 def test_a_refused_request_is_counted_and_nothing_else(metrics):
@@ -253,6 +257,50 @@ def test_any_worker_answers_for_all_and_the_dead_have_no_streams(workers, metric
     text = first.tell(dead=second.process.pid)
     assert value(text, "open_streams") == 1
     assert value(text, requests) == 2, "what a worker has counted outlives it"
+    assert value(text, bucket) == 2
+
+
+def test_workers_that_ended_leave_one_file_of_each_kind(tmp_path, monkeypatch):
+    """However often workers are replaced, the folder does not grow and nothing is counted twice."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    record = {name: getattr(RECORD, name) for name in RECORD.__dataclass_fields__}
+    for _ in range(3):
+        worker = Worker(tmp_path)
+        worker.tell(record=record)
+        worker.kill()
+        mark_dead(worker.process.pid)
+        mark_dead(worker.process.pid)
+    assert {file.name for file in tmp_path.iterdir()} == {"counter_ended.db", "histogram_ended.db"}
+    last = Worker(tmp_path)
+    text = last.tell(record=record)
+    last.kill()
+    assert value(text, "retries_total") == 8
+    assert value(text, 'cost_usd_total{model="deepseek-flash"}') == pytest.approx(4 * 0.000213)
+    count = value(text, 'first_token_seconds_count{dialect="responses",model="deepseek-flash"}')
+    assert count == value(
+        text, 'first_token_seconds_bucket{dialect="responses",le="+Inf",model="deepseek-flash"}'
+    )
+    assert count == 4
+
+
+def test_a_folder_that_is_gone_costs_the_server_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "gone"))
+    mark_dead(12345)
+
+
+def test_the_folder_is_made_or_the_operators_own_is_emptied(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    made = prepare_folder(str(tmp_path))
+    assert made == os.environ["PROMETHEUS_MULTIPROC_DIR"]
+    assert Path(made).parent == tmp_path
+
+    own = tmp_path / "own"
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(own))
+    assert prepare_folder(str(tmp_path)) is None
+    (own / "counter_1.db").write_bytes(b"of yesterday")
+    (own / "notes.txt").write_text("not ours")
+    assert prepare_folder(str(tmp_path)) is None
+    assert [file.name for file in own.iterdir()] == ["notes.txt"]
 
 
 def test_the_page_lists_every_series_with_its_type_and_labels(metrics):

@@ -25,6 +25,8 @@ FULL = RequestRecord(
     cached_tokens=1000,
     output_tokens=300,
     reasoning_tokens=120,
+    cost_usd=0.000213,
+    cache_saved_usd=0.000147,
     finish="tool_calls",
     heartbeats=2,
     client_gone=True,
@@ -44,6 +46,7 @@ def test_a_full_line_has_every_field():
     line = FULL.line()
     assert list(line) == [field.name for field in fields(RequestRecord)]
     assert line["duration_seconds"] == 1.2346
+    assert line["cost_usd"] == 0.000213
     assert line["repairs"] == {"orphan_result": 1}
     assert line["unknown_fields"] == ["verbosity"]
 
