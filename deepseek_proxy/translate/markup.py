@@ -106,7 +106,7 @@ class Healer:
         if chunk.content:
             self._logprobs.extend(chunk.logprobs)
             self._read(chunk.content)
-        if chunk.tool_calls or chunk.finish_reason:
+        if chunk.refusal or chunk.tool_calls or chunk.finish_reason:
             self._settle()
         calls = self._renumbered(chunk.tool_calls)
         reason = chunk.finish_reason
@@ -117,8 +117,8 @@ class Healer:
             if calls == chunk.tool_calls and reason == chunk.finish_reason:
                 return (chunk,)
             return (replace(chunk, tool_calls=calls, finish_reason=reason),)
-        before = replace(chunk, content="", tool_calls=(), finish_reason=None, usage=None, logprobs=())
-        after = hub.Chunk(tool_calls=calls, finish_reason=reason, usage=chunk.usage)
+        before = hub.Chunk(reasoning=chunk.reasoning, announces_thinking=chunk.announces_thinking)
+        after = hub.Chunk(refusal=chunk.refusal, tool_calls=calls, finish_reason=reason, usage=chunk.usage)
         parts = (before, *healed, after)
         return tuple(part for part in parts if part != _NOTHING)
 
