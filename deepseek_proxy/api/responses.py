@@ -63,6 +63,8 @@ def compact() -> Response:
 
 @blueprint.get("/v1/responses")
 @blueprint.get("/responses")
+@blueprint.get("/v1/responses", websocket=True)  # werkzeug keeps upgrade requests to rules of their own
+@blueprint.get("/responses", websocket=True)
 def upgrade() -> Response:
     """Answers the WebSocket upgrade with 426, at which Codex goes on over HTTP at once."""
     current_exchange().dialect = "responses"
