@@ -39,6 +39,27 @@ def test_hello(codex: Codex, backend: Backend) -> None:
     assert "apply_patch" in tool_names(body)
 
 
+@pytest.mark.parametrize(
+    ("effort", "sent"), [("none", None), ("low", "low"), ("high", "high"), ("max", "max")]
+)
+def test_effort(codex: Codex, backend: Backend, effort: str, sent: str | None) -> None:
+    run = codex.exec("Say hello", config={"model_reasoning_effort": effort})
+    assert run.answer == "hello"
+    assert len(run.items("reasoning")) == (sent is not None)
+    (body,) = backend.bodies()
+    assert body.get("reasoning_effort") == sent
+
+
+def test_unknown_model(codex: Codex, backend: Backend) -> None:
+    """Codex says that it does not know the model, and nothing of another model having answered."""
+    run = codex.exec("-m", "gpt-6", "Say hello")
+    assert run.answer == "hello"
+    (warning,) = run.warnings
+    assert warning.startswith("Model metadata for `gpt-6` not found.")
+    (body,) = backend.bodies()
+    assert body["model"] == "deepseek-flash"
+
+
 def test_command(codex: Codex, backend: Backend) -> None:
     """The command is run, its output goes to the model with the thinking that led to it."""
     backend.says(
