@@ -14,6 +14,7 @@ from deepseek_proxy.sealing import Sealer, load_or_create_keys
 from deepseek_proxy.settings import Settings, load
 from deepseek_proxy.store.reasoning import ReasoningCache
 from deepseek_proxy.upstream.client import Client
+from deepseek_proxy.upstream.search import Searcher
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -27,9 +28,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     metrics = Metrics(CollectorRegistry())
     app = Flask("deepseek_proxy", static_folder=None)
     app.url_map.strict_slashes = False
+    client = Client(settings, metrics.upstream_failed)
     gateway = Gateway(
         settings=settings,
-        client=Client(settings, metrics.upstream_failed),
+        client=client,
+        searcher=Searcher(client, settings),
         sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
         metrics=metrics,
         reasoning=ReasoningCache(settings.reasoning_cache_bytes),

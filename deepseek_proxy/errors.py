@@ -73,6 +73,12 @@ class ContentRejected(InvalidRequest):
     code = "invalid_prompt"
 
 
+class SearchLimitReached(InvalidRequest):
+    """The model went on searching the web after it was told that it may not. It would do so again."""
+
+    code = "invalid_prompt"  # the one code at which Codex stops, and shows the message
+
+
 class Unauthenticated(ProxyError):
     """No usable key came with the request, or the key is wrong."""
 

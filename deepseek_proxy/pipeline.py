@@ -41,6 +41,23 @@ class Source(Protocol):
     def read(self) -> bytes | None: ...
 
 
+class Answer(Protocol):
+    """What `stream` sends: a `Relay`, or several of them one after another.
+
+    `poll()` returns what can be sent now, b"" after a silent tick. It does not raise `ProxyError`: a failure
+    is frames, too, and ends the answer.
+    """
+
+    @property
+    def machine(self) -> Machine: ...
+    @property
+    def clocks(self) -> Clocks: ...
+    @property
+    def ended(self) -> bool: ...
+    def poll(self) -> bytes: ...
+    def fail(self, error: ProxyError) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How long, in seconds, a client may hear nothing (then: a comment) and nothing but comments."""
@@ -95,30 +112,53 @@ class Turn:
         return b"".join(map(self.machine.feed, self._healer.finish())) + self.machine.fail(error)
 
 
+class Relay:
+    """One upstream call, and the turn that its bytes make."""
+
+    __slots__ = ("_source", "_turn", "clocks", "machine")
+
+    def __init__(self, source: Source, turn: Turn) -> None:
+        self.machine = turn.machine
+        self.clocks = source.clocks
+        self._source = source
+        self._turn = turn
+
+    @property
+    def ended(self) -> bool:
+        return self._turn.ended
+
+    def poll(self) -> bytes:
+        try:
+            received = self._source.read()
+        except ProxyError as error:
+            return self._turn.fail(error)
+        if received:
+            return self._turn.feed(received)
+        return b"" if received is None else self._turn.eof()
+
+    def fail(self, error: ProxyError) -> bytes:
+        return self._turn.fail(error)
+
+
 def stream(
-    source: Source, turn: Turn, pace: Pace, tally: Tally, client_gone: Callable[[], bool], drain: Drain
+    answer: Answer, pace: Pace, tally: Tally, client_gone: Callable[[], bool], drain: Drain
 ) -> Iterator[bytes]:
     """The bytes for the client, from the first event to the terminal one.
 
     `client_gone()` is asked while the upstream is silent; if it has left, the iterator just ends. A stream
     that outlives `drain` ends with a failure, be it silent or busy.
     """
-    machine, clocks = turn.machine, source.clocks
+    machine, clocks, poll = answer.machine, answer.clocks, answer.poll
     yield machine.start()
     last_data = last_event = last_sent = time.monotonic()
-    while not turn.ended:
-        try:
-            received = source.read()
-        except ProxyError as error:
-            yield turn.fail(error)
-            return
-        frames = turn.eof() if received == b"" else turn.feed(received) if received else b""
+    while not answer.ended:
+        frames = poll()
         now = time.monotonic()
-        if now >= drain.ends_at and not turn.ended:
-            yield frames + turn.fail(drain.error())
+        if now >= drain.ends_at and not answer.ended:
+            yield frames + answer.fail(drain.error())
             return
         if frames:
-            if tally.first_output is None:
+            if tally.first_output is None and machine.error is None:
                 tally.first_output = now
             last_data = last_event = last_sent = now
             yield frames
@@ -129,7 +169,7 @@ def stream(
             return
         limit = clocks.data_idle if machine.finish_reason is None else clocks.after_finish
         if now - last_data > limit:
-            yield turn.fail(_data_timeout(machine, limit))
+            yield answer.fail(_data_timeout(machine, limit))
         elif now - last_event >= pace.progress and (frames := machine.heartbeat()):
             tally.heartbeats += 1
             last_event = last_sent = now

@@ -46,6 +46,11 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 FilePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
+MIN_ADMIN_KEY_CHARACTERS = 16
+
+# Set where Vercel runs the application: it listens there, for everybody, and `host` says nothing.
+_VERCEL_VARIABLES = ("VERCEL", "VERCEL_IPC_PATH")
+
 _KEY_NAMES = (f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY", "deepseek_api_key")
 
 
@@ -156,15 +161,32 @@ class Settings(BaseSettings):
         le=3,
         description="Further attempts when a JSON answer does not fit its schema (not when streaming).",
     )
-    web_search: Literal["off", "deepseek"] = Field(
-        "off",
-        description="Who runs the hosted `web_search` tool: nobody, or the gateway with DeepSeek's search, which "
-        "DeepSeek bills for.",
-    )
     reasoning_cache_bytes: int = Field(
         32 * 1024 * 1024,
         ge=0,
         description="Memory of one worker for thinking that a client failed to send back.",
+    )
+
+    # -- web search
+    web_search: Literal["off", "deepseek"] = Field(
+        "off",
+        description="Who runs the hosted `web_search` tool: nobody, or the gateway with DeepSeek's search, "
+        "which DeepSeek bills for.",
+    )
+    web_search_rounds: int = Field(
+        8, ge=1, le=64, description="How often the model may search and go on within one answer."
+    )
+    web_search_calls: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="Searches and pages in one answer; a request's `max_tool_calls` may lower it.",
+    )
+    web_search_seconds: Seconds = Field(
+        300, description="No search is started when an answer has taken this long."
+    )
+    web_search_call_seconds: Seconds = Field(
+        120, description="How long one search or one page may take; without it, the model goes on."
     )
 
     # -- streams
@@ -198,8 +220,16 @@ class Settings(BaseSettings):
         description="Keys (32 bytes, base64) that seal reasoning into `encrypted_content`; the first one "
         "seals, all open. Comma-separated in the environment. Without any, one is created in `state_dir`.",
     )
+    admin_key: SecretStr | None = Field(
+        None,
+        description="Key, of 16 characters or more, with which `/metrics` is served to other machines too. "
+        "None by default: to this machine only.",
+    )
+    admin_key_file: FilePath | None = Field(
+        None, description="File that holds the admin key; read at start, where `admin_key` is not set."
+    )
 
-    # -- logs
+    # -- logs and traces
     log_dir: FilePath | None = Field(None, description="Folder of the rotating log files; none by default.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level logged."
@@ -211,7 +241,14 @@ class Settings(BaseSettings):
         description="Log to stderr too: `auto` when it is a terminal or a journal, or without a `log_dir`.",
     )
     log_bodies: bool = Field(
-        False, description="Debugging only: log request and response bodies, which hold prompts and answers."
+        False,
+        description="Debugging only: log what is sent to DeepSeek and what is answered, prompts and answers "
+        "that is, and the messages of all exceptions.",
+    )
+    traces: bool = Field(
+        False,
+        description="Send OpenTelemetry traces; where to is said by the standard `OTEL_*` variables. Needs "
+        "`pip install 'deepseek-proxy[otel]'`.",
     )
 
     isolated: ClassVar[bool] = False
@@ -219,16 +256,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _key_from_file(cls, values: dict[str, Any]) -> dict[str, Any]:
-        path = values.get("deepseek_api_key_file")
-        if not path or any(values.get(name) for name in _KEY_NAMES):
-            return values
-        try:
-            return {**values, "deepseek_api_key": Path(path).expanduser().read_text("utf-8").strip()}
-        except (OSError, ValueError):
-            return values  # _readable says so, together with all other mistakes
+    def _keys_from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        read = {}
+        for name, given in (("deepseek_api_key", _KEY_NAMES), ("admin_key", ("admin_key",))):
+            path = values.get(f"{name}_file")
+            if path and not any(values.get(other) for other in given):
+                try:
+                    read[name] = Path(path).expanduser().read_text("utf-8").strip()
+                except (OSError, ValueError):
+                    pass  # _readable says so, together with all other mistakes
+        return {**values, **read}
 
-    @field_validator("deepseek_api_key_file", "upstream_ca_file")
+    @field_validator("deepseek_api_key_file", "admin_key_file", "upstream_ca_file")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
         try:
@@ -240,13 +279,23 @@ class Settings(BaseSettings):
             raise ValueError(f"{path} is not a text file") from None
         return path
 
-    @field_validator("deepseek_api_key")
+    @field_validator("deepseek_api_key", "admin_key")
     @classmethod
     def _one_word(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not (
             key.get_secret_value() and all("!" <= char <= "~" for char in key.get_secret_value())
         ):
             raise ValueError("a key is one word of ASCII characters; this one would not fit into a header")
+        return key
+
+    @field_validator("admin_key")
+    @classmethod
+    def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < MIN_ADMIN_KEY_CHARACTERS:
+            raise ValueError(
+                f"fewer than {MIN_ADMIN_KEY_CHARACTERS} characters can be guessed; "
+                "`openssl rand -hex 16` makes a good one"
+            )
         return key
 
     @field_validator("upstream_url")
@@ -272,11 +321,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _remote_on_purpose(self) -> Self:
-        if self.deepseek_api_key and not self.allow_remote and not _is_loopback(self.host):
+        if self.deepseek_api_key is None or self.allow_remote:
+            return self
+        meant = f"if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true)"
+        if not self.isolated and any(os.environ.get(name) for name in _VERCEL_VARIABLES):
+            raise ValueError(
+                "everybody who knows the address of this deployment could spend the balance of the "
+                f"configured DeepSeek key; {meant}; if not, remove the key so that every client brings its own"
+            )
+        if not _is_loopback(self.host):
             raise ValueError(
                 f"host: everybody who reaches {self.host} could spend the balance of the configured DeepSeek "
-                f"key; if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true); if not, listen on "
-                "127.0.0.1, or remove the key so that every client brings its own"
+                f"key; {meant}; if not, listen on 127.0.0.1, or remove the key so that every client brings "
+                "its own"
             )
         return self
 

@@ -11,7 +11,7 @@ from harness.machines import events_of, healer_for, judged, machine, table_of, t
 from deepseek_proxy import pipeline
 from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from deepseek_proxy.ops.lifecycle import Drain
-from deepseek_proxy.pipeline import Pace, Tally
+from deepseek_proxy.pipeline import Pace, Relay, Tally
 from deepseek_proxy.translate import sse
 from deepseek_proxy.translate.responses.stream import ResponseStream
 from deepseek_proxy.upstream.call import Clocks
@@ -48,7 +48,7 @@ def streaming(
     """The writes for the client. `gone` are the answers to "has the client left?", one after another."""
     answers = iter(gone)
     return pipeline.stream(
-        source, turn(playing), pace, tally or Tally(), lambda: next(answers, False), drain or Drain()
+        Relay(source, turn(playing)), pace, tally or Tally(), lambda: next(answers, False), drain or Drain()
     )
 
 

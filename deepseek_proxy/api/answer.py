@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,29 +14,40 @@ from deepseek_proxy import pipeline
 from deepseek_proxy.api import streaming
 from deepseek_proxy.api.exchange import Exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
+from deepseek_proxy.api.rounds import Rounds
 from deepseek_proxy.errors import InternalError, ProxyError
-from deepseek_proxy.pipeline import Turn
+from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
 from deepseek_proxy.translate.markup import Healer
 from deepseek_proxy.translate.responses.compaction import CompactionStream
+from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.request import ResponsesRequest
 from deepseek_proxy.translate.responses.response import Envelope
-from deepseek_proxy.translate.responses.stream import ResponseStream, StreamOptions
+from deepseek_proxy.translate.responses.stream import ResponseStream
 from deepseek_proxy.translate.schema import MismatchError
+from deepseek_proxy.translate.search import Action, Outcome
 from deepseek_proxy.upstream import client
 from deepseek_proxy.upstream.call import Call
+from deepseek_proxy.upstream.search import Lookups
 
 
 class Answer:
     """What it takes to answer one request."""
 
     def __init__(
-        self, gateway: Gateway, caller: Caller, exchange: Exchange, parsed: ResponsesRequest
+        self,
+        gateway: Gateway,
+        caller: Caller,
+        exchange: Exchange,
+        parsed: ResponsesRequest,
+        *,
+        for_codex: bool = False,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
         self._exchange = exchange
         self._request = parsed
+        self._for_codex = for_codex
         self._client_gone = streaming.watch(request)
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
@@ -44,19 +56,41 @@ class Answer:
         exchange.unknown_fields = parsed.unknown_fields
 
     def streamed(self) -> Response:
-        gateway, exchange = self._gateway, self._exchange
+        exchange = self._exchange
         machine = self._machine()
-        call = self._open(self._request)
+        call: Call | Rounds
+        answer: pipeline.Answer
+        if self._request.next_turn is None:
+            call = self._open(self._request.upstream)
+            answer = self._relay(call, machine)
+        else:
+            call = answer = self._rounds(machine)
+
+        def ended() -> None:
+            _note(exchange, machine)
+            _note_call(exchange, call)
+
         response = None
         try:
-            turn = Turn(machine, self._healer(), gateway.settings.max_event_bytes)
-            response = streaming.respond(gateway, exchange, call, turn, self._client_gone)
+            response = streaming.respond(self._gateway, exchange, call, answer, self._client_gone)
             return response
         finally:
             if response is None:
-                _note(exchange, machine, call)
+                ended()
             else:
-                response.call_on_close(lambda: _note(exchange, machine, call))
+                response.call_on_close(ended)
+
+    def _relay(self, call: Call, machine: ResponseStream) -> Relay:
+        return Relay(call, Turn(machine, self._healer(), self._gateway.settings.max_event_bytes))
+
+    def _rounds(self, machine: ResponseStream) -> Rounds:
+        began = time.monotonic()
+
+        def begin() -> tuple[Call, Relay]:
+            call = self._open(self._turn_of(machine), began)
+            return call, self._relay(call, machine)
+
+        return Rounds(machine, begin, self._look_up)
 
     def whole(self) -> Response:
         return Response(jsontext.dumps(self.response()), mimetype="application/json")
@@ -69,6 +103,8 @@ class Answer:
             machine = self._complete(parsed)
             if structured is None or machine.finish_reason != "stop" or not attempts_left:
                 break
+            if machine.said:
+                break  # asked again, it would search again
             try:
                 structured.validate(machine.text)
                 break
@@ -80,15 +116,50 @@ class Answer:
 
     def _complete(self, parsed: ResponsesRequest) -> ResponseStream:
         machine = self._machine()
-        call = self._open(parsed)
+        began = time.monotonic()
+        tidy = parsed.structured.extract if parsed.structured else None
+        try:
+            self._complete_turn(parsed.upstream, machine, began, tidy)
+            while machine.actions is not None:
+                machine.found(self._outcomes(machine.actions))
+                self._complete_turn(self._turn_of(machine), machine, began, tidy)
+        finally:
+            _note(self._exchange, machine)
+        return machine
+
+    def _complete_turn(
+        self,
+        upstream: Mapping[str, Any],
+        machine: ResponseStream,
+        began: float,
+        tidy: Callable[[str], str] | None,
+    ) -> None:
+        call = self._open(upstream, began)
         try:
             body = call.read_all(self._gateway.settings.max_answer_bytes, self._check)
-            tidy = parsed.structured.extract if parsed.structured else None
             pipeline.complete(body, machine, self._healer(), tidy)
         finally:
             call.close()
-            _note(self._exchange, machine, call)
-        return machine
+            _note_call(self._exchange, call)
+
+    def _outcomes(self, actions: Sequence[Action]) -> Sequence[Outcome]:
+        lookups = self._look_up(actions)
+        try:
+            while (outcomes := lookups.poll()) is None:
+                self._check()
+            return outcomes
+        finally:
+            lookups.close()
+
+    def _look_up(self, actions: Sequence[Action]) -> Lookups:
+        return self._gateway.searcher.start(actions, self._caller.key, self._exchange.id)
+
+    def _turn_of(self, machine: ResponseStream) -> Mapping[str, Any]:
+        """The body of the machine's next turn."""
+        parsed = self._request
+        if parsed.next_turn is None or not machine.said:
+            return parsed.upstream
+        return parsed.next_turn(machine.said, machine.usage.completion_tokens if machine.usage else 0)
 
     def _check(self) -> None:
         """Ends the wait for an answer that nobody wants any more, or for which there is no time left."""
@@ -96,18 +167,16 @@ class Answer:
             raise streaming.ClientGone
         self._gateway.drain.check()
 
-    def _open(self, parsed: ResponsesRequest) -> Call:
+    def _open(self, upstream: Mapping[str, Any], began: float | None = None) -> Call:
         def mend(error: ProxyError) -> bytes | None:
             if history.MISSING_REASONING_ERROR not in error.message:
                 return None
-            messages = history.with_placeholders(parsed.upstream["messages"])
-            return jsontext.dumps({**parsed.upstream, "messages": messages}) if messages else None
+            messages = history.with_placeholders(upstream["messages"])
+            return jsontext.dumps({**upstream, "messages": messages}) if messages else None
 
-        return self._gateway.client.open(
-            client.Request(
-                jsontext.dumps(parsed.upstream), self._caller.key, parsed.stream, self._exchange.id, mend
-            )
-        )
+        body, stream = jsontext.dumps(upstream), self._request.stream
+        sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend)
+        return self._gateway.client.open(sent, since=began)
 
     def _machine(self) -> ResponseStream:
         gateway, tenant, parsed = self._gateway, self._caller.tenant, self._request
@@ -122,6 +191,10 @@ class Answer:
             parallel_tool_calls=parsed.parallel_tool_calls,
             permitted=parsed.permitted,
             padding=(lambda size: secrets.token_hex(size)[:size]) if parsed.obfuscate else None,
+            search=parsed.search,
+            cites=not parsed.is_json,
+            shows_sources=parsed.shows_sources,
+            totals_last_turn=self._for_codex,
         )
         if parsed.compacted_texts is not None:
             return CompactionStream(envelope, options, parsed.compacted_texts)
@@ -137,13 +210,16 @@ class Answer:
         )
 
 
-def _note(exchange: Exchange, machine: ResponseStream, call: Call) -> None:
+def _note(exchange: Exchange, machine: ResponseStream) -> None:
     """Tells the exchange how the answer ended. Holds nothing of the request, which may be megabytes."""
     exchange.add_usage(machine.usage)
     exchange.finish_reason = machine.finish_reason
+    exchange.error = machine.error
+
+
+def _note_call(exchange: Exchange, call: Call | Rounds) -> None:
     exchange.attempts += call.attempts
     exchange.answered = call.answered
-    exchange.error = machine.error
 
 
 def _asked_again(parsed: ResponsesRequest, answer: str, prompt: str) -> ResponsesRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from dataclasses import dataclass
 
 from flask import current_app
@@ -15,7 +16,9 @@ from deepseek_proxy.pipeline import Pace
 from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.settings import Settings
 from deepseek_proxy.store.reasoning import ReasoningCache
+from deepseek_proxy.translate.search import Limits, Session
 from deepseek_proxy.upstream.client import Client
+from deepseek_proxy.upstream.search import Searcher
 
 EXTENSION = "deepseek_proxy"
 OWN_TENANT = "gateway"
@@ -34,6 +37,7 @@ class Caller:
 class Gateway:
     settings: Settings
     client: Client
+    searcher: Searcher
     sealer: Sealer
     metrics: Metrics
     reasoning: ReasoningCache
@@ -42,6 +46,14 @@ class Gateway:
     @property
     def pace(self) -> Pace:
         return Pace(self.settings.heartbeat_seconds, self.settings.progress_seconds)
+
+    def search_session(self) -> Session | None:
+        """The web search of one request; None where the operator has it off."""
+        settings = self.settings
+        if settings.web_search == "off":
+            return None
+        limits = Limits(settings.web_search_rounds, settings.web_search_calls, settings.web_search_seconds)
+        return Session(limits, time.monotonic)
 
     def resolve(self, name: str) -> models.Resolved | None:
         """The model behind a client's name; None where the operator wants unknown names refused."""

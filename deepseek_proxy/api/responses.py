@@ -14,7 +14,7 @@ from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
 from deepseek_proxy.errors import ProxyError, UpgradeRequired
 from deepseek_proxy.translate import ids, jsontext
-from deepseek_proxy.translate.responses import codex, stream
+from deepseek_proxy.translate.responses import codex, failure
 from deepseek_proxy.translate.responses.compaction import kept_messages
 from deepseek_proxy.translate.responses.request import RequestContext, parse
 from deepseek_proxy.translate.sealed import Purpose
@@ -31,14 +31,14 @@ def create() -> Response:
     try:
         caller = auth.identify(request, gateway.settings)
         parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
-        answer = Answer(gateway, caller, exchange, parsed)
+        answer = Answer(gateway, caller, exchange, parsed, for_codex=_from_codex())
         return answer.streamed() if parsed.stream else answer.whole()
     except ProxyError as error:
-        failure = codex.as_stream_failure(error) if _from_codex() else None
-        if failure is None:
+        told = codex.as_stream_failure(error) if _from_codex() else None
+        if told is None:
             raise
         exchange.error = error
-        return streaming.frames(stream.failed(failure, new_id(ids.RESPONSE), int(time.time())))
+        return streaming.frames(failure.failed(told, new_id(ids.RESPONSE), int(time.time())))
 
 
 @blueprint.post("/v1/responses/compact")
@@ -88,4 +88,5 @@ def _context(gateway: Gateway, caller: Caller) -> RequestContext:
         unseal=unseal,
         recall=lambda call_id: gateway.reasoning.recall(caller.tenant, call_id),
         errand=codex.is_errand(request.headers.get("X-Codex-Turn-Metadata")),
+        search=gateway.search_session(),
     )

@@ -13,9 +13,10 @@ from flask import Request, Response
 from deepseek_proxy import pipeline
 from deepseek_proxy.api.exchange import Exchange
 from deepseek_proxy.api.gateway import Gateway
+from deepseek_proxy.api.rounds import Rounds
 from deepseek_proxy.errors import InternalError
 from deepseek_proxy.ops.metrics import Metrics
-from deepseek_proxy.pipeline import Turn
+from deepseek_proxy.pipeline import Answer
 from deepseek_proxy.upstream.call import Call
 
 logger = logging.getLogger(__name__)
@@ -57,29 +58,34 @@ def _is_closed(sock: Any) -> bool:
 
 
 def respond(
-    gateway: Gateway, exchange: Exchange, call: Call, turn: Turn, client_gone: Callable[[], bool]
+    gateway: Gateway,
+    exchange: Exchange,
+    call: Call | Rounds,
+    answer: Answer,
+    client_gone: Callable[[], bool],
 ) -> Response:
-    """A streamed response, once the upstream has begun to answer or has kept silent for a heartbeat.
+    """A streamed response of `answer`, which is read from `call`.
 
-    Until then a failure is raised, and becomes a real HTTP status. The call is closed with the response.
+    It is made once the upstream has begun to answer, or has kept silent for a heartbeat. Until then a
+    failure is raised, and becomes a real HTTP status. The call is closed with the response.
     """
     try:
         _wait_for_answer(gateway, call, client_gone)
     except BaseException:
         call.close()
         raise
-    stream = pipeline.stream(call, turn, gateway.pace, exchange.tally, client_gone, gateway.drain)
+    stream = pipeline.stream(answer, gateway.pace, exchange.tally, client_gone, gateway.drain)
     response = Response(
-        _guarded(stream, turn, exchange, gateway.metrics),
+        _guarded(stream, answer, exchange, gateway.metrics),
         mimetype="text/event-stream",
         headers=_STREAM_HEADERS,
     )
     # An answer that failed here may go on at the upstream for as long as it likes.
-    response.call_on_close(lambda: call.close(drain=turn.ended and turn.machine.error is None))
+    response.call_on_close(lambda: call.close(drain=answer.ended and answer.machine.error is None))
     return response
 
 
-def _wait_for_answer(gateway: Gateway, call: Call, client_gone: Callable[[], bool]) -> None:
+def _wait_for_answer(gateway: Gateway, call: Call | Rounds, client_gone: Callable[[], bool]) -> None:
     """Waits until the upstream begins to answer, or for a heartbeat. Raises `ProxyError` or `ClientGone`."""
     until = time.monotonic() + gateway.settings.heartbeat_seconds
     while not call.wait() and time.monotonic() < until:
@@ -93,14 +99,18 @@ def frames(whole: bytes) -> Response:
     return Response(whole, mimetype="text/event-stream", headers=_STREAM_HEADERS)
 
 
-def _guarded(stream: Iterator[bytes], turn: Turn, exchange: Exchange, metrics: Metrics) -> Iterator[bytes]:
+def _guarded(
+    stream: Iterator[bytes], answer: Answer, exchange: Exchange, metrics: Metrics
+) -> Iterator[bytes]:
     """`stream`, ended properly also if we fail: a client must never see a stream that just stops."""
     with metrics.open_stream():
         try:
             yield from stream
         except Exception:
             logger.exception("stream failed", extra={"request_id": exchange.id})
-            yield turn.fail(InternalError(f"The gateway failed; its log has the reason under {exchange.id}."))
+            yield answer.fail(
+                InternalError(f"The gateway failed; its log has the reason under {exchange.id}.")
+            )
         except GeneratorExit:
             exchange.tally.client_gone = True
             raise

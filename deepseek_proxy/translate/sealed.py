@@ -15,6 +15,8 @@ class Purpose(StrEnum):
     """The model's thinking, as plain text."""
     COMPACTION = "compaction"
     """A packed `responses.compaction.Compaction`."""
+    SEARCHES = "searches"
+    """A packed `responses.search.Round`, with the thinking that followed it."""
 
 
 Seal = Callable[[Purpose, str], str]

@@ -37,6 +37,9 @@ class ToolKind(StrEnum):
     LOCAL_SHELL = "local_shell"
     SHELL = "shell"
     APPLY_PATCH = "apply_patch"
+    WEB_SEARCH = "web_search"
+    """Run by the gateway itself, as is the next one."""
+    OPEN_PAGE = "open_page"
 
 
 @dataclass(frozen=True, slots=True)

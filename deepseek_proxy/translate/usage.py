@@ -7,6 +7,13 @@ from typing import Any
 from deepseek_proxy.translate.hub import Usage
 
 
+def added(one: Usage | None, other: Usage | None) -> Usage | None:
+    """The counts of two turns together; None where neither has any."""
+    if one is None or other is None:
+        return one or other
+    return Usage(*map(sum, zip(one, other, strict=True)))
+
+
 def responses_usage(usage: Usage) -> dict[str, Any]:
     """`ResponseUsage`. openai-python 3.52 requires `cache_write_tokens`; DeepSeek bills none."""
     return {

@@ -34,14 +34,16 @@ class Aborted(Exception):
 class Call:
     """A call that has been started. Not for use by two readers at once.
 
-    `attempts` counts the attempts made so far. `close()` has to be called in the end, and may be called
-    at any time, to give up.
+    `attempts` counts the attempts made so far. `since` is when the answer began that the total clock
+    measures, on the monotonic clock; None: with this call. `close()` has to be called in the end, and may
+    be called at any time, to give up.
     """
 
-    def __init__(self, attempt: Callable[[Call], Body], clocks: Clocks) -> None:
+    def __init__(self, attempt: Callable[[Call], Body], clocks: Clocks, since: float | None = None) -> None:
         self.attempts = 0
         self.clocks = clocks
         self.started = time.monotonic()
+        self._since = self.started if since is None else since
         self._last_bytes = self.started
         self._answered = threading.Event()
         self._given_up = threading.Event()
@@ -153,5 +155,5 @@ class Call:
         self._answered.set()
 
     def _check_total(self, now: float) -> None:
-        if now - self.started > self.clocks.total:
+        if now - self._since > self.clocks.total:
             raise UpstreamTimeout(f"The answer took longer than {self.clocks.total:g} seconds.")

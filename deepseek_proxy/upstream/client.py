@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
@@ -29,19 +29,26 @@ from deepseek_proxy.upstream.call import Aborted, Call, Clocks
 from deepseek_proxy.version import __version__
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
+SEARCH: Final = "/v1/tools/search"
+FETCH: Final = "/v1/tools/fetch"
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _JITTER_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST. `mend` gets one chance to return a better body for one that was refused."""
+    """One POST. `mend` gets one chance to return a better body for one that was refused.
+
+    `refusal(status, headers, body)` says what a status other than 200 means on this path.
+    """
 
     body: bytes
     key: str = field(repr=False)
     stream: bool
     request_id: str
     mend: Callable[[ProxyError], bytes | None]
+    path: str = CHAT_COMPLETIONS
+    refusal: Callable[[int, Mapping[str, str], bytes], ProxyError] = failures.from_status
 
 
 class Client:
@@ -50,7 +57,6 @@ class Client:
     def __init__(self, settings: Settings, on_failure: Callable[[ProxyError], None]) -> None:
         """`on_failure` is told of every failed attempt, also of those that are made again."""
         self._on_failure = on_failure
-        self._url = str(settings.upstream_url).rstrip("/") + CHAT_COMPLETIONS
         self._attempts = settings.upstream_attempts
         self._max_pause = settings.retry_max_seconds
         self._heartbeat = settings.heartbeat_seconds
@@ -62,13 +68,25 @@ class Client:
             after_finish=settings.after_finish_seconds,
         )
         self._session = _session(settings)
-        self._adapter = self._session.get_adapter(self._url)
+        base = str(settings.upstream_url).rstrip("/")
+        self._adapter = self._session.get_adapter(base)
         # Prepared once: requests looks at every part of a request anew, though only the body changes.
-        self._prepared = self._session.prepare_request(requests.Request("POST", self._url))
+        self._prepared = {
+            path: self._session.prepare_request(requests.Request("POST", url))
+            for path, url in {
+                CHAT_COMPLETIONS: base + CHAT_COMPLETIONS,
+                SEARCH: base.removesuffix("/v1") + SEARCH,
+                FETCH: base.removesuffix("/v1") + FETCH,
+            }.items()
+        }
 
-    def open(self, request: Request) -> Call:
-        """Starts a call and returns at once; the call reports how it went."""
-        return Call(lambda call: self._answer(request, call), self._clocks)
+    def open(self, request: Request, clocks: Clocks | None = None, since: float | None = None) -> Call:
+        """Starts a call and returns at once; the call reports how it went.
+
+        `clocks` take the place of the settings'. `since` is when the answer that the call is a part of began,
+        on the monotonic clock; None: now.
+        """
+        return Call(lambda call: self._answer(request, call), clocks or self._clocks, since)
 
     def close(self) -> None:
         """Closes the pooled connections."""
@@ -139,7 +157,7 @@ class Client:
             call.abort_with(None)
 
     def _prepare(self, request: Request) -> requests.PreparedRequest:
-        prepared = self._prepared.copy()
+        prepared = self._prepared[request.path].copy()
         prepared.headers.update(
             {
                 "Authorization": f"Bearer {request.key}",
@@ -166,7 +184,7 @@ def _checked(response: requests.Response, request: Request) -> Body:
         response.close()
     if response.status_code == 200:
         raise failures.from_body(body, content_type)
-    raise failures.from_status(response.status_code, response.headers, body)
+    raise request.refusal(response.status_code, response.headers, body)
 
 
 def _is_document(content_type: str) -> bool:

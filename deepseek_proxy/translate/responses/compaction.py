@@ -19,9 +19,10 @@ from deepseek_proxy.errors import UpstreamError
 from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.history import Entry, TextPart, UserMessage
 from deepseek_proxy.translate.hub import Delta, Literal, Stage
+from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.output import CompactionItem, ItemStatus, TextBuffer
 from deepseek_proxy.translate.responses.response import Envelope
-from deepseek_proxy.translate.responses.stream import ResponseStream, StreamOptions
+from deepseek_proxy.translate.responses.stream import ResponseStream
 from deepseek_proxy.translate.sealed import Purpose
 
 PROMPT: Final = """\
@@ -107,7 +108,7 @@ class CompactionStream(ResponseStream):
         if delta.content:
             self._summary.add(jsontext.dumps(delta.content))
         self.finish_reason = self.finish_reason or delta.finish_reason
-        self.usage = delta.usage or self.usage
+        self._usage = delta.usage or self._usage
         return b""
 
     def finish(self) -> bytes:

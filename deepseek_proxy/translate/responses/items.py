@@ -7,19 +7,15 @@ Unknown types and parts are left out and counted. Refuses to know what DeepSeek 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields, jsontext
 from deepseek_proxy.translate.history import (
     AssistantText,
     Entry,
-    ImagePart,
     Part,
     SystemText,
     TextPart,
@@ -28,8 +24,9 @@ from deepseek_proxy.translate.history import (
     ToolResult,
     UserMessage,
 )
-from deepseek_proxy.translate.responses import compaction, tools
+from deepseek_proxy.translate.responses import attachments, compaction, search, tools
 from deepseek_proxy.translate.sealed import Purpose, Unseal
+from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolTable
 
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
@@ -39,13 +36,17 @@ class InputReader:
     """Reads the items of one request. `unseal` opens `encrypted_content` of ours.
 
     Tools that come inside items (`additional_tools`, `tool_search_output`) are declared in `table`;
-    what had to be left out is counted in `notes`.
+    what had to be left out is counted in `notes`. `session` is told of the pages that
+    earlier answers found.
     """
 
-    def __init__(self, table: ToolTable, unseal: Unseal, notes: Counter[str]) -> None:
+    def __init__(
+        self, table: ToolTable, unseal: Unseal, notes: Counter[str], session: Session | None = None
+    ) -> None:
         self._table = table
         self._unseal = unseal
         self._notes = notes
+        self._session = session
         self._local_shell_calls: dict[str, str] = {}  # item id -> call id
         self._user_texts: set[str] = set()  # of the user messages read so far
         self.compaction_asked = False
@@ -127,9 +128,9 @@ class InputReader:
         if kind == "encrypted_content":
             return TextPart(fields.string(part, "encrypted_content", path) or "")
         if kind in ("input_image", "image_url"):
-            return _image(part, path)
+            return attachments.image(part, path)
         if kind == "input_file":
-            return _file(part, path)
+            return attachments.file(part, path)
         if kind == "input_audio":
             raise InvalidRequest(
                 "Audio input is not supported by DeepSeek's models.", param=path, code="unsupported_value"
@@ -148,14 +149,18 @@ class InputReader:
     # -- reasoning --------------------------------------------------------------------------------
 
     def reasoning(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
-        """The thinking from our own seal, else from plain `reasoning_text`, else from the summary."""
+        """The thinking from our own seal, else from plain `reasoning_text`, else from the summary.
+
+        The seal may hold the searches before it, too.
+        """
         sealed = item.get("encrypted_content")
-        if (
-            isinstance(sealed, str)
-            and sealed
-            and (opened := self._unseal(Purpose.REASONING, sealed)) is not None
-        ):
-            return (Thinking(opened),)
+        if isinstance(sealed, str) and sealed:
+            if (kept := search.unsealed(sealed, self._unseal)) is not None:
+                if self._session is not None:
+                    self._session.sources.add(kept.round.sources)
+                return kept.entries(self._table)
+            if (opened := self._unseal(Purpose.REASONING, sealed)) is not None:
+                return (Thinking(opened),)
         for key in ("content", "summary"):
             value = item.get(key)
             text = self._text(value, f"{path}.{key}") if isinstance(value, list) else ""
@@ -233,7 +238,7 @@ class InputReader:
     def tool_search_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """The tools that a search found become callable; the model is told their names."""
         found = fields.array(item, "tools", path)
-        tools.declare(found, self._table, self._notes, f"{path}.tools")
+        tools.declare(found, self._table, self._notes, f"{path}.tools", self._session)
         names = ", ".join(str(tool.get("name")) for tool in found if isinstance(tool, dict))
         return (self._result(item, (TextPart(f"Tools found: {names or 'none'}"),)),)
 
@@ -246,6 +251,10 @@ class InputReader:
             tool = Tool(ToolKind.FUNCTION, name, namespace if isinstance(namespace, str) else None)
             upstream_name = self._table.upstream_name(tool)
         return ToolResult(str(call_id) if call_id is not None else None, upstream_name, parts)
+
+    def web_search_call(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        """What the client was shown of a search; the search itself is in the reasoning item behind it."""
+        return ()
 
     # -- the rest ---------------------------------------------------------------------------------
 
@@ -266,7 +275,9 @@ class InputReader:
 
     def additional_tools(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """Codex's "lite" models keep the whole tool list here."""
-        tools.declare(fields.array(item, "tools", path), self._table, self._notes, f"{path}.tools")
+        tools.declare(
+            fields.array(item, "tools", path), self._table, self._notes, f"{path}.tools", self._session
+        )
         return ()
 
     def item_reference(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
@@ -275,60 +286,6 @@ class InputReader:
             "Remove this item from your input, or send the item itself.",
             param="input",
         )
-
-
-def _image(part: Mapping[str, Any], path: str) -> ImagePart:
-    source = part.get("image_url")
-    if isinstance(source, dict):  # Chat Completions' form
-        source = source.get("url")
-    if isinstance(source, str) and source.startswith(("data:", "http://", "https://")):
-        return ImagePart(source, fields.string(part, "detail", path))
-    if part.get("file_id") is not None:
-        raise InvalidRequest(
-            "Images by 'file_id' are not supported: send a data URL in 'image_url'.",
-            param=f"{path}.file_id",
-            code="unsupported_value",
-        )
-    raise fields.invalid_value(f"{path}.image_url", "expected a data URL or an http(s) URL.")
-
-
-def _file(part: Mapping[str, Any], path: str) -> TextPart:
-    """A text file's content under its name. Anything but text is refused: DeepSeek would not see it."""
-    name = fields.string(part, "filename", path) or "file"
-    data = fields.string(part, "file_data", path)
-    if data is None:
-        key = "file_id" if part.get("file_id") is not None else "file_url"
-        raise InvalidRequest(
-            f"Files by '{key}' are not supported: send the text in 'file_data', as a data URL or base64.",
-            param=f"{path}.{key}",
-            code="unsupported_value",
-        )
-    try:
-        text = _file_bytes(data).decode("utf-8")
-        if "\0" in text:
-            raise ValueError
-    except ValueError:
-        raise InvalidRequest(
-            f"The file '{name}' is not UTF-8 text. Only text files are supported.",
-            param=f"{path}.file_data",
-            code="unsupported_file",
-        ) from None
-    return TextPart(f"{name}:\n{text}\n")
-
-
-def _file_bytes(data: str) -> bytes:
-    """The bytes of a data URL, or of bare base64. Raises ValueError."""
-    if data.startswith("data:"):
-        header, comma, payload = data.partition(",")
-        if not comma:
-            raise ValueError
-        if not header.endswith(";base64"):
-            return unquote_to_bytes(payload)
-        data = payload
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error:
-        raise ValueError from None
 
 
 def _json_text(value: object) -> str:
@@ -354,6 +311,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "apply_patch_call": InputReader.apply_patch_call,
     "apply_patch_call_output": InputReader.apply_patch_call_output,
     "mcp_call": InputReader.mcp_call,
+    "web_search_call": InputReader.web_search_call,
     "additional_tools": InputReader.additional_tools,
     "compaction": InputReader.compaction,
     "context_compaction": InputReader.compaction,

@@ -6,15 +6,16 @@ knows its JSON at any moment. Refuses to know what comes before or after it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.responses.emitter import DeltaTemplate, Emitter
-from deepseek_proxy.translate.sealed import Purpose, Seal
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ReasoningOutput = Literal["summary", "text", "openresponses", "hidden"]
+Cite = Callable[[str], list[dict[str, Any]]]
+"""Finds the annotations of a text that is whole."""
 
 
 class TextBuffer:
@@ -39,31 +40,44 @@ class TextBuffer:
 class _Part:
     """One content part of a message: `output_text` or `refusal`."""
 
-    __slots__ = ("buffer", "kind", "logprobs", "template", "where")
+    __slots__ = ("annotations", "buffer", "kind", "logprobs", "template", "where")
 
     def __init__(self, kind: Literal["output_text", "refusal"], where: Mapping[str, Any]) -> None:
         self.kind = kind
         self.where = where
         self.buffer = TextBuffer()
         self.logprobs: list[Mapping[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
         trailing: Mapping[str, Any] | None = {"logprobs": []} if kind == "output_text" else None
         self.template = DeltaTemplate(f"response.{kind}.delta", where, trailing)
 
     def current(self) -> dict[str, Any]:
         if self.kind == "refusal":
             return {"type": "refusal", "refusal": self.buffer.text}
-        return {"type": "output_text", "text": self.buffer.text, "annotations": [], "logprobs": self.logprobs}
+        return {
+            "type": "output_text",
+            "text": self.buffer.text,
+            "annotations": self.annotations,
+            "logprobs": self.logprobs,
+        }
 
 
 class MessageItem:
     """An assistant message."""
 
-    def __init__(self, emitter: Emitter, index: int, new_id: ids.NewId) -> None:
+    def __init__(
+        self, emitter: Emitter, index: int, new_id: ids.NewId, cite: Cite = lambda _text: []
+    ) -> None:
         self._emit = emitter
         self.index = index
         self.id = new_id(ids.MESSAGE)
+        self._cite = cite
         self._parts: list[_Part] = []
         self._open_part: _Part | None = None
+
+    @property
+    def plaintext(self) -> str:
+        return "".join(part.buffer.text for part in self._parts)
 
     def open(self) -> bytes:
         return self._emit.event(
@@ -126,9 +140,19 @@ class MessageItem:
         if part.kind == "refusal":
             done = self._emit.event("response.refusal.done", {**part.where, "refusal": final["refusal"]})
         else:
+            part.annotations = final["annotations"] = self._cite(final["text"])
             fields = {**part.where, "text": final["text"], "logprobs": part.logprobs}
-            done = self._emit.event("response.output_text.done", fields)
+            done = self._annotations(part) + self._emit.event("response.output_text.done", fields)
         return done + self._emit.event("response.content_part.done", {**part.where, "part": final})
+
+    def _annotations(self, part: _Part) -> bytes:
+        return b"".join(
+            self._emit.event(
+                "response.output_text.annotation.added",
+                {**part.where, "annotation_index": index, "annotation": annotation},
+            )
+            for index, annotation in enumerate(part.annotations)
+        )
 
 
 class ReasoningItem:
@@ -140,8 +164,9 @@ class ReasoningItem:
         index: int,
         new_id: ids.NewId,
         form: ReasoningOutput,
-        seal: Seal,
+        seal: Callable[[str], str],
     ) -> None:
+        """`seal` makes `encrypted_content` of the thinking."""
         self._emit = emitter
         self.index = index
         self.id = new_id(ids.REASONING)
@@ -183,7 +208,7 @@ class ReasoningItem:
         if self._part_open:
             frames = self._emit.event(f"{self._event}.done", {**self._where, "text": text})
             frames += self._emit.event(f"{self._part_event}.done", {**self._where, "part": self._part(text)})
-        self._sealed = self._seal(Purpose.REASONING, text)
+        self._sealed = self._seal(text)
         return frames + self._emit.event(
             "response.output_item.done", {"output_index": self.index, "item": self.current(status)}
         )

@@ -79,7 +79,7 @@ def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
         if (penalty := fields.number(body, key, low=-2, high=2)) is not None:
             found[key] = penalty
     logprobs = fields.integer(body, "top_logprobs", low=0, high=20) or 0
-    if logprobs or "message.output_text.logprobs" in _include(body):
+    if logprobs or includes(body, "message.output_text.logprobs"):
         found["logprobs"] = True
         if logprobs:
             found["top_logprobs"] = logprobs
@@ -87,6 +87,11 @@ def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
         # DeepSeek keeps the caches of users apart, so the same user must always get the same id.
         found["user_id"] = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32]
     return found
+
+
+def includes(body: Mapping[str, Any], value: str) -> bool:
+    """Whether the client asks for an extra part of the answer."""
+    return value in _include(body)
 
 
 def _include(body: Mapping[str, Any]) -> Sequence[str]:

@@ -20,6 +20,7 @@ from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
 from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.sealed import Unseal
+from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import ToolTable
 
 _VERBOSITY_HINTS: Final = {
@@ -42,6 +43,8 @@ class RequestContext:
     unseal: Unseal
     recall: Callable[[str], str | None]
     errand: bool = False
+    search: Session | None = None
+    """Where the operator lets the gateway search the web."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,16 @@ class ResponsesRequest:
     tools: ToolTable
     permitted: Callable[[str], bool]
     parallel_tool_calls: bool
+    is_json: bool
+    """Whether the answer's text is JSON."""
     structured: StructuredOutput | None
     obfuscate: bool
+    search: Session
+    shows_sources: bool
+    """Whether searches are to show all that they found."""
+    next_turn: Callable[[Sequence[Entry], int], dict[str, Any]] | None
+    """Makes the body of a further turn of the same answer, from what the turns before it said and the tokens
+    that they wrote. None where every answer takes one turn: the function holds the whole conversation."""
     compacted_texts: Sequence[str] | None
     """The user's messages, where a compaction is asked for in place of an answer."""
     notes: Counter[str]
@@ -74,8 +85,9 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     notes: Counter[str] = Counter()
     resolved = _resolve(body, context)
     table = ToolTable(context.tool_name_limit)
-    tools.declare(fields.array(body, "tools"), table, notes)
-    reader = InputReader(table, context.unseal, notes)
+    search = context.search
+    tools.declare(fields.array(body, "tools"), table, notes, session=search)
+    reader = InputReader(table, context.unseal, notes, search)
     entries = reader.read(body.get("input"))
     if not entries and not body.get("instructions"):
         raise fields.missing("input")
@@ -94,9 +106,12 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         forced_tool=choice.is_forced,
         default_effort=resolved.model.default_effort,
     )
-    conversation = history.build(
-        entries, vision=resolved.model.vision, thinking=mode.enabled, recall=context.recall
-    )
+
+    def build(entries: Sequence[Entry]) -> history.History:
+        vision = resolved.model.vision
+        return history.build(entries, vision=vision, thinking=mode.enabled, recall=context.recall)
+
+    conversation = build(entries)
     notes.update(conversation.repairs)
     if not table.declarations:
         table.declare_stubs(conversation.tool_names)
@@ -118,6 +133,17 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     if stream:
         upstream["stream_options"] = {"include_usage": True}
 
+    def next_turn(said: Sequence[Entry], tokens: int) -> dict[str, Any]:
+        body = {**upstream, "messages": build([*entries, *said]).messages}
+        if choice.is_forced:
+            del body["tool_choice"]  # it has been obeyed
+        if "max_tokens" in body:
+            body["max_tokens"] = max(1, body["max_tokens"] - tokens)
+        return body
+
+    max_searches = fields.integer(body, "max_tool_calls", low=1)
+    if search is not None and max_searches is not None:
+        search.limit(max_searches)
     parallel = fields.boolean(body, "parallel_tool_calls", True)
     options = fields.mapping(body, "stream_options")
     return ResponsesRequest(
@@ -128,8 +154,12 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         tools=table,
         permitted=choice.permits,
         parallel_tool_calls=parallel,
+        is_json=answer.is_json,
         structured=answer.structured,
         obfuscate=fields.boolean(options, "include_obfuscation", False, "stream_options"),
+        search=search or Session(),
+        shows_sources=parameters.includes(body, "web_search_call.action.sources"),
+        next_turn=next_turn if search is not None and search.is_offered else None,
         compacted_texts=compacted_texts,
         notes=notes,
         unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),

@@ -6,7 +6,9 @@ Rules (DESIGN "the stream machine"; the event grammar is that of OpenAI's record
 2. `finish()` without a finish_reason is a failure, never a success.
 3. Items open in the order of their `output_index`, close before the terminal event with the identity
    they were opened with, and the terminal event repeats them as they were closed.
-4. The same machine makes the whole answer of a request that does not stream: see `response`.
+4. A turn that ends in the gateway's own searches does not end the stream: `actions` are run outside,
+   `found()` tells what came of them, and the next turn's chunks are fed to the same machine.
+5. The same machine makes the whole answer of a request that does not stream: see `response`.
 
 Refuses to know where chunks come from, what time it is, and how bytes travel.
 """
@@ -14,53 +16,37 @@ Refuses to know where chunks come from, what time it is, and how bytes travel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from typing import Literal as OneOf
 
-from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTruncated
+from deepseek_proxy.errors import ProxyError, SearchLimitReached, UpstreamError, UpstreamTruncated
 from deepseek_proxy.translate import ids, jsontext, sse
+from deepseek_proxy.translate.history import AssistantText, Entry, Thinking
 from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Stage, ToolCallDelta, Usage
 from deepseek_proxy.translate.responses import errors
 from deepseek_proxy.translate.responses.calls import ITEM_OF_KIND, CallItem
 from deepseek_proxy.translate.responses.emitter import Emitter
+from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.output import (
     CompactionItem,
     ItemStatus,
     MessageItem,
     ReasoningItem,
-    ReasoningOutput,
 )
 from deepseek_proxy.translate.responses.response import Envelope
-from deepseek_proxy.translate.sealed import Seal
-from deepseek_proxy.translate.tools import ToolTable
-from deepseek_proxy.translate.usage import responses_usage
+from deepseek_proxy.translate.responses.rounds import Rounds
+from deepseek_proxy.translate.responses.search import WebSearchItem, citations
+from deepseek_proxy.translate.sealed import Purpose
+from deepseek_proxy.translate.search import KINDS, Action, Outcome
+from deepseek_proxy.translate.tools import Tool, ToolKind
+from deepseek_proxy.translate.usage import added, responses_usage
 
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _COMPLETED_REASONS: Final = frozenset({"stop", "tool_calls", "function_call"})
 _NO_USAGE: Final = Usage(0, 0, 0, 0)
 
-Item = MessageItem | ReasoningItem | CallItem | CompactionItem
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """What one response's machine needs from outside.
-
-    `seal` makes `encrypted_content`; `remember(call_id, thinking)` keeps thinking for clients that do not
-    send it back; `now` is Unix time in seconds; for `padding` see `Emitter`.
-    """
-
-    tools: ToolTable
-    new_id: ids.NewId
-    seal: Seal
-    remember: Callable[[str, str], None]
-    now: Callable[[], int]
-    reasoning_output: ReasoningOutput = "summary"
-    parallel_tool_calls: bool = True
-    permitted: Callable[[str], bool] = lambda _name: True
-    """Whether a call of this upstream name may be shown: `tool_choice` is a hard constraint."""
-    padding: Callable[[int], str] | None = None
+Item = MessageItem | ReasoningItem | CallItem | CompactionItem | WebSearchItem
 
 
 class ResponseStream:
@@ -78,8 +64,14 @@ class ResponseStream:
         self._open_calls: dict[int, CallItem] = {}  # likewise
         self._thinking: list[str] = []  # of the whole turn, for `remember`
         self._thinking_announced = False  # upstream, and nothing of it seen yet
+        self._thinking_known = True  # of the open reasoning item; False: it only carries searches
+        self._turn_begin = 0  # number of the items before the turn
+        self._usage: Usage | None = None  # of the turn
+        self._spent: Usage | None = None  # in the turns before
+        self._rounds = Rounds(options.search, options.tools)
+        self.actions: Sequence[Action] | None = None
+        """What is to be run before the stream can go on; None while a turn is under way."""
         self.finish_reason: str | None = None
-        self.usage: Usage | None = None
         self.error: ProxyError | None = None
         self.response: dict[str, Any] | None = None
         """The final Response object, once the terminal event is out."""
@@ -90,6 +82,16 @@ class ResponseStream:
         messages = (item for item in self._final.values() if item["type"] == "message")
         parts = (part for message in messages for part in message["content"])
         return "".join(part["text"] for part in parts if part["type"] == "output_text")
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of all turns so far."""
+        return added(self._spent, self._usage)
+
+    @property
+    def said(self) -> Sequence[Entry]:
+        """What the turns that have ended add to the conversation, for the next one."""
+        return self._rounds.said
 
     def start(self) -> bytes:
         """`response.created` and `response.in_progress`."""
@@ -109,7 +111,7 @@ class ResponseStream:
                 else self._feed_thinking(delta.json)
             )
         frames = b""
-        if delta.announces_thinking and not self._items:
+        if delta.announces_thinking and len(self._items) == self._turn_begin:
             self._thinking_announced = True
         if delta.reasoning:
             frames += self._feed_thinking(jsontext.dumps(delta.reasoning))
@@ -120,7 +122,7 @@ class ResponseStream:
         for call in delta.tool_calls:
             frames += self._feed_call(call)
         self.finish_reason = delta.finish_reason
-        self.usage = delta.usage or self.usage
+        self._usage = delta.usage or self._usage
         return frames
 
     def heartbeat(self) -> bytes:
@@ -139,6 +141,8 @@ class ResponseStream:
         if reason is None:
             return self.fail(UpstreamTruncated("The upstream ended its answer without a finish reason."))
         if reason in _COMPLETED_REASONS:
+            if self._rounds.are_wanted and not any(self._calls.values()):
+                return self._search()
             frames = self._close_all("completed")
             return frames + self._end("completed", completed_at=self._options.now())
         if reason in _INCOMPLETE_REASONS:
@@ -156,6 +160,30 @@ class ResponseStream:
         flat = {key: fields[key] for key in ("code", "message", "param")}
         frames = self._emit.event("error", {**flat, "error": fields})
         return frames + self._end("failed", error={"code": fields["code"], "message": fields["message"]})
+
+    # -- searches ---------------------------------------------------------------------------------
+
+    def _search(self) -> bytes:
+        """Ends a turn, and shows the searches that it ends in."""
+        frames = self._before_output()
+        try:
+            searches = self._rounds.begin(self._emit, len(self._items), self._options)
+        except SearchLimitReached as error:
+            return frames + self.fail(error)
+        self._items += searches
+        self.actions = [search.action for search in searches]
+        self._spent, self._usage = self.usage, None
+        self.finish_reason = None
+        return frames + b"".join(search.open() for search in searches)
+
+    def found(self, outcomes: Sequence[Outcome]) -> bytes:
+        """Takes what came of `actions`. After it, the machine is fed with the next turn."""
+        searches = self._rounds.found(outcomes)
+        self._calls.clear()
+        self._thinking.clear()
+        self._turn_begin = len(self._items)
+        self.actions = None
+        return b"".join(self._close(search, "completed") for search in searches)
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -181,32 +209,40 @@ class ResponseStream:
     def _feed_after_finish(self, delta: Delta) -> bytes:
         """Only usage may follow the finish reason; hosts that repeat it, or go on, are not believed."""
         if isinstance(delta, Chunk) and delta.usage is not None and self.response is None:
-            self.usage = delta.usage
+            self._usage = delta.usage
         return b""
 
     def _begin_message(self) -> tuple[bytes, MessageItem]:
         frames = self._before_output() + self._close_calls()
-        item = MessageItem(self._emit, len(self._items), self._options.new_id)
+        item = MessageItem(self._emit, len(self._items), self._options.new_id, self._cite)
         self._items.append(item)
         self._message = item
         return frames + item.open(), item
 
-    def _begin_reasoning(self) -> tuple[bytes, ReasoningItem]:
+    def _cite(self, text: str) -> list[dict[str, Any]]:
+        return citations(text, self._options.search.sources) if self._options.cites else []
+
+    def _begin_reasoning(self, *, known: bool = True) -> tuple[bytes, ReasoningItem]:
         options = self._options
-        index = len(self._items)
-        item = ReasoningItem(self._emit, index, options.new_id, options.reasoning_output, options.seal)
+        carried = self._rounds.carry()
+        seal: Callable[[str], str] = partial(options.seal, Purpose.REASONING)
+        if carried is not None:
+            seal = lambda text: carried.token(options.seal, text if known else None)  # noqa: E731
+        item = ReasoningItem(self._emit, len(self._items), options.new_id, options.reasoning_output, seal)
         self._items.append(item)
         self._reasoning = item
+        self._thinking_known = known
         self._thinking_announced = False
         return item.open(), item
 
-    def _before_output(self) -> bytes:
+    def _before_output(self, status: ItemStatus = "completed") -> bytes:
         """Closes the thinking. Thinking that was announced and stayed empty gets an item too: the model
-        wants to be told on the next turn that it was empty, which is not the same as unknown."""
+        wants to be told on the next turn that it was empty, which is not the same as unknown. And where
+        nothing was thought, something has to carry the searches."""
         frames = b""
-        if self._thinking_announced:
-            frames, _ = self._begin_reasoning()
-        return frames + self._close_text("completed")
+        if self._thinking_announced or self._rounds.waits_for_carrier:
+            frames, _ = self._begin_reasoning(known=self._thinking_announced)
+        return frames + self._close_text(status)
 
     # -- calls ------------------------------------------------------------------------------------
 
@@ -218,20 +254,27 @@ class ResponseStream:
             return self._begin_call(delta)
         if self._calls[delta.position] is not None and delta.arguments.strip():
             raise UpstreamError("The upstream went on with a tool call after its end.")
+        self._rounds.go_on(delta.position, delta.arguments)
         return b""
 
     def _begin_call(self, delta: ToolCallDelta) -> bytes:
         options = self._options
         if delta.name is None:
             raise UpstreamError("The upstream sent a tool call without a name.")
-        first = not any(self._calls.values())
+        first = not any(self._calls.values()) and not self._rounds.are_wanted
         if not options.permitted(delta.name) or not (first or options.parallel_tool_calls):
             self._calls[delta.position] = None
             return b""
-        frames = self._before_output() + self._close_calls(whole_only=True)
         tool = options.tools.client_tool(delta.name)
         taken = {call.call_id for call in self._calls.values() if call}
         call_id = delta.id if delta.id and delta.id not in taken else options.new_id(ids.CALL)
+        if self._rounds.runs(tool):
+            self._calls[delta.position] = None
+            self._rounds.want(delta.position, tool.kind, call_id, delta.arguments)
+            return b""
+        if tool.kind in KINDS:  # of an earlier request: the client has to say that it is gone
+            tool = Tool(ToolKind.FUNCTION, delta.name)
+        frames = self._before_output() + self._close_calls(whole_only=True)
         item = ITEM_OF_KIND[tool.kind](self._emit, options.new_id, tool, call_id)
         self._calls[delta.position] = self._open_calls[delta.position] = item
         if not item.held:
@@ -248,10 +291,15 @@ class ResponseStream:
         frames = b""
         if self._reasoning is not None:
             frames = self._close(self._reasoning, status)
-            self._thinking.append(self._reasoning.plaintext)
+            text = self._reasoning.plaintext
+            self._thinking.append(text)
+            if self._thinking_known and self._rounds.are_possible:
+                self._rounds.said.append(Thinking(text))
             self._reasoning = None
         if self._message is not None:
             frames += self._close(self._message, status)
+            if self._rounds.are_possible:
+                self._rounds.said.append(AssistantText(self._message.plaintext))
             self._message = None
         return frames
 
@@ -270,11 +318,11 @@ class ResponseStream:
         return shown + self._close(call, status)
 
     def _close_all(self, status: ItemStatus) -> bytes:
-        frames = self._close_text(status) if self._items else self._before_output()
+        frames = self._before_output(status)
         for position, call in tuple(self._open_calls.items()):
-            # A call without arguments is not cut: the answer went on after it.
-            whole = call.is_blank and len(self._open_calls) > 1
-            frames += self._close_call(position, call, "completed" if whole else status)
+            # Only the last one can have been cut: the answer went on after the others.
+            is_last = len(self._open_calls) == 1
+            frames += self._close_call(position, call, status if is_last else "completed")
         thinking = "".join(self._thinking)
         for item in self._items:
             if isinstance(item, CallItem):
@@ -299,21 +347,14 @@ class ResponseStream:
             [self._final[index] for index in sorted(self._final)],
             completed_at=completed_at,
             # Clients need numbers in an answer; some hosts send none.
-            usage=responses_usage(self.usage or _NO_USAGE) if self.usage or not error else None,
+            usage=self._shown_usage() if self.usage or not error else None,
             incomplete_reason=incomplete_reason,
             error=error,
         )
         return self._emit.lifecycle(f"response.{status}", jsontext.dumps(self.response)) + sse.DONE_FRAME
 
-
-def failed(error: ProxyError, response_id: str, now: int) -> bytes:
-    """A whole stream that only says what failed before there was a response."""
-    options = StreamOptions(
-        tools=ToolTable(0),
-        new_id=lambda prefix: prefix,
-        seal=lambda _purpose, text: text,
-        remember=lambda _call_id, _text: None,
-        now=lambda: now,
-    )
-    machine = ResponseStream(Envelope(response_id, now, "", {}), options)
-    return machine.start() + machine.fail(error)
+    def _shown_usage(self) -> dict[str, Any]:
+        shown = responses_usage(self.usage or _NO_USAGE)
+        if self._options.totals_last_turn and self._usage is not None:
+            shown["total_tokens"] = self._usage.prompt_tokens + self._usage.completion_tokens
+        return shown

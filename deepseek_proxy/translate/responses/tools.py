@@ -1,18 +1,21 @@
 """Tool declarations and `tool_choice` of a Responses request, entered into a `ToolTable`.
 
 Hosted tools that nobody here can run are left out and counted when the model is free to do without
-them, and refused when the request makes no sense without them.
+them, and refused when the request makes no sense without them. The web search is run by the gateway itself,
+where the operator allows it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields
+from deepseek_proxy.translate.responses import search
+from deepseek_proxy.translate.search import OPEN_PAGE, WEB_SEARCH, Session
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
 LOCAL_SHELL: Final = Tool(ToolKind.LOCAL_SHELL, "local_shell")
@@ -68,8 +71,17 @@ _CLIENT_RUN: Final[Mapping[str, tuple[Tool, str, Mapping[str, Any]]]] = {
 _REFUSED: Final = frozenset({"mcp", "computer", "computer_use_preview"})
 
 
-def declare(tools: Iterable[Any], table: ToolTable, notes: Counter[str], path: str = "tools") -> None:
-    """Enters each of a request's `tools`. Raises `InvalidRequest` with the path of what is wrong."""
+def declare(
+    tools: Iterable[Any],
+    table: ToolTable,
+    notes: Counter[str],
+    path: str = "tools",
+    session: Session | None = None,
+) -> None:
+    """Enters each of a request's `tools`. Raises `InvalidRequest` with the path of what is wrong.
+
+    A web search is offered by `session`, and left out where there is none.
+    """
     for index, tool in enumerate(tools):
         where = f"{path}[{index}]"
         if not isinstance(tool, dict):
@@ -90,6 +102,8 @@ def declare(tools: Iterable[Any], table: ToolTable, notes: Counter[str], path: s
             table.declare(
                 hosted, tool.get("description") or description, tool.get("parameters") or parameters
             )
+        elif session is not None and search.is_web_search(kind):
+            session.offer(table, search.options(tool, where))
         elif kind in _REFUSED:
             raise InvalidRequest(
                 f"Tools of type '{kind}' are not supported by this gateway: declare functions instead.",
@@ -153,8 +167,8 @@ def choose(choice: object, table: ToolTable) -> ToolChoice:
         )
     if choice.get("type") == "allowed_tools":
         return _allowed(choice, table)
-    name = _named(choice, table)
-    return ToolChoice({"type": "function", "function": {"name": name}}, frozenset({name}))
+    names = _named(choice, table)
+    return ToolChoice({"type": "function", "function": {"name": names[0]}}, frozenset(names))
 
 
 def _required(table: ToolTable, permitted: frozenset[str] | None = None) -> ToolChoice:
@@ -167,32 +181,37 @@ def _required(table: ToolTable, permitted: frozenset[str] | None = None) -> Tool
 
 def _allowed(choice: Mapping[str, Any], table: ToolTable) -> ToolChoice:
     mode = fields.choice(choice, "mode", ("auto", "required"), "tool_choice") or "auto"
-    names = set()
+    names: set[str] = set()
     for index, entry in enumerate(fields.array(choice, "tools", "tool_choice")):
         if not isinstance(entry, dict):
             raise fields.invalid_type(f"tool_choice.tools[{index}]", "an object", entry)
-        names.add(_named(entry, table))
+        names.update(_named(entry, table))
     table.keep_only(names)
     permitted = frozenset(names)
     return _required(table, permitted) if mode == "required" else ToolChoice(None, permitted)
 
 
-def _named(choice: Mapping[str, Any], table: ToolTable) -> str:
-    """The upstream name of the tool that an object names. Raises `InvalidRequest` if it is not declared."""
-    kind = fields.required_string(choice, "type", "tool_choice")
+def _named(choice: Mapping[str, Any], table: ToolTable) -> Sequence[str]:
+    """The upstream names of the tool that an object names, the one to force first.
+
+    Raises `InvalidRequest` if it is not declared.
+    """
+    kind = label = fields.required_string(choice, "type", "tool_choice")
     if kind in _CLIENT_RUN:
-        tool = _CLIENT_RUN[kind][0]
+        tools = [_CLIENT_RUN[kind][0]]
+    elif search.is_web_search(kind):
+        tools = [WEB_SEARCH, OPEN_PAGE]
     elif kind in ("function", "custom"):
         nested = choice.get("function")  # Chat Completions' form
         source = nested if isinstance(nested, dict) else choice
-        name = fields.required_string(source, "name", "tool_choice")
-        tool = Tool(ToolKind(kind), name, fields.string(source, "namespace", "tool_choice"))
+        label = fields.required_string(source, "name", "tool_choice")
+        tools = [Tool(ToolKind(kind), label, fields.string(source, "namespace", "tool_choice"))]
     else:
         raise _not_found(kind)
-    upstream_name = table.upstream_name(tool)
-    if not table.is_declared(upstream_name):
-        raise _not_found(tool.name)
-    return upstream_name
+    names = [name for name in map(table.upstream_name, tools) if table.is_declared(name)]
+    if not names:
+        raise _not_found(label)
+    return names
 
 
 def _not_found(name: str) -> InvalidRequest:

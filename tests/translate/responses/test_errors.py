@@ -16,6 +16,7 @@ EXPECTED: dict[type[ProxyError], tuple[int, str, str | None, bool]] = {
     failures.InvalidRequest: (400, "invalid_request_error", None, False),
     failures.ContextOverflow: (400, "invalid_request_error", "context_length_exceeded", False),
     failures.ContentRejected: (400, "invalid_request_error", "invalid_prompt", False),
+    failures.SearchLimitReached: (400, "invalid_request_error", "invalid_prompt", False),
     failures.Unauthenticated: (401, "authentication_error", "invalid_api_key", False),
     failures.PermissionDenied: (403, "permission_error", "permission_denied", False),
     failures.ModelNotFound: (404, "invalid_request_error", "model_not_found", False),

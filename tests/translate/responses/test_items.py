@@ -125,6 +125,7 @@ READ: list[tuple[str, dict[str, Any], list[Entry]]] = [
         {"id": "mcp_1", "server_label": "srv", "name": "add", "arguments": "{}", "error": {"code": 5}},
         [call("mcp_1", "srv__add", "{}"), result("mcp_1", '{"code":5}')],
     ),
+    ("web_search_call", {"id": "ws_1", "action": {"type": "search", "query": "x"}}, []),
     ("additional_tools", {"role": "developer", "tools": [{"type": "function", "name": "f"}]}, []),
     (
         "compaction",
@@ -154,7 +155,6 @@ LEFT_OUT: list[dict[str, Any]] = [
     {"type": "file_search_call", "id": "fs_1", "queries": ["x"], "status": "completed"},
     {"type": "computer_call", "id": "cu_1", "call_id": "c", "pending_safety_checks": []},
     {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot"}},
-    {"type": "web_search_call", "id": "ws_1", "action": {"type": "search"}, "status": "completed"},
     {"type": "configuration_update", "reasoning": {"effort": "high"}},
     {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"},
     {"type": "code_interpreter_call", "id": "ci_1", "container_id": "x", "status": "completed"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from deepseek_proxy.translate.responses.output import (
     ReasoningOutput,
     TextBuffer,
 )
+from deepseek_proxy.translate.sealed import Purpose
 
 LOGPROB = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": []}
 
@@ -24,7 +26,7 @@ def message() -> MessageItem:
 
 
 def reasoning(form: ReasoningOutput = "summary") -> ReasoningItem:
-    return ReasoningItem(Emitter(), 0, numbered_ids(), form, seal)
+    return ReasoningItem(Emitter(), 0, numbered_ids(), form, partial(seal, Purpose.REASONING))
 
 
 def told(data: bytes) -> list[dict[str, Any]]:
