@@ -327,7 +327,8 @@ class Settings(BaseSettings):
         if not self.isolated and any(os.environ.get(name) for name in _VERCEL_VARIABLES):
             raise ValueError(
                 "everybody who knows the address of this deployment could spend the balance of the "
-                f"configured DeepSeek key; {meant}; if not, remove the key so that every client brings its own"
+                f"configured DeepSeek key; {meant}; if not, remove the key so that every client brings "
+                "its own"
             )
         if not _is_loopback(self.host):
             raise ValueError(

@@ -142,6 +142,27 @@ def test_a_key_must_fit_a_header(bad: str) -> None:
     assert not bad or bad not in line
 
 
+def test_the_admin_key_comes_from_its_file_unless_it_is_set(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of-the-file-of-the-file\n")
+    found = load(admin_key_file=secret).admin_key
+    assert found is not None
+    assert found.get_secret_value() == "of-the-file-of-the-file"
+    found = load(admin_key_file=secret, admin_key="of-an-option-of-an-option").admin_key
+    assert found is not None
+    assert found.get_secret_value() == "of-an-option-of-an-option"
+    assert complaints(admin_key_file=tmp_path / "none") == [
+        f"admin_key_file: {tmp_path / 'none'} cannot be read: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize("bad", ["short", "fifteen-letters", "two words are not one key"])
+def test_an_admin_key_is_one_word_that_nobody_guesses(bad: str) -> None:
+    (line,) = complaints(admin_key=bad)
+    assert line.startswith("admin_key: ")
+    assert bad not in line
+
+
 # -- mistakes -------------------------------------------------------------------------------------
 
 
@@ -240,6 +261,17 @@ def test_the_own_key_is_not_for_the_whole_network_unless_it_is_meant(host: str) 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_is_always_allowed(host: str) -> None:
     assert load(host=host, deepseek_api_key="sk-own").host == host
+
+
+@pytest.mark.parametrize("variable", ["VERCEL", "VERCEL_IPC_PATH"])
+def test_on_vercel_everybody_is_remote_whatever_the_host_says(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    (line,) = complaints(deepseek_api_key="sk-own")
+    assert line.startswith("everybody who knows the address of this deployment")
+    assert load(deepseek_api_key="sk-own", allow_remote=True).allow_remote
+    assert load().deepseek_api_key is None
 
 
 # -- secrets --------------------------------------------------------------------------------------

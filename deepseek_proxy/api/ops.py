@@ -6,6 +6,7 @@ import ipaddress
 
 from flask import Blueprint, Response, jsonify, request
 
+from deepseek_proxy.api import auth
 from deepseek_proxy.api.gateway import current_gateway
 from deepseek_proxy.errors import PermissionDenied
 from deepseek_proxy.version import __version__
@@ -36,10 +37,13 @@ def version() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus' exposition, for callers on the same machine only."""
-    if not _is_local():
-        raise PermissionDenied("Metrics are served to this machine only.")
-    body, content_type = current_gateway().metrics.render()
+    """Prometheus' exposition, for callers on the same machine and for those with the admin key."""
+    gateway = current_gateway()
+    if not _is_local() and not auth.is_admin(request, gateway.settings):
+        raise PermissionDenied(
+            "Metrics are served to this machine, and to others who send the admin key as a bearer token."
+        )
+    body, content_type = gateway.metrics.render()
     return Response(body, content_type=content_type)
 
 
