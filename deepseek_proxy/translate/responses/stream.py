@@ -304,11 +304,11 @@ class ResponseStream:
         return frames
 
     def _close_calls(self, *, whole_only: bool = False) -> bytes:
-        """Closes the open calls. With `whole_only`, those whose arguments are not complete JSON stay open:
-        a host that interleaves calls may go on with them."""
+        """Closes the open calls. With `whole_only`, those that are shown and whose arguments are not complete
+        JSON stay open: a host that interleaves calls may go on with them."""
         frames = b""
         for position, call in tuple(self._open_calls.items()):
-            if call.is_whole or not whole_only:
+            if call.is_whole or call.held or not whole_only:
                 frames += self._close_call(position, call, "completed")
         return frames
 

@@ -78,15 +78,14 @@ def call_chunks(index: int, name: str, arguments: list[str]) -> list[dict[str, A
 
 
 @st.composite
-def calls(draw: st.DrawFn, finish: str | None) -> list[dict[str, Any]]:
-    """Calls one after another. An answer that was cut was cut in its last one."""
+def calls(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Calls one after another."""
     names = draw(st.lists(st.sampled_from([*NAMES, "made_up"]), max_size=3))
-    cut_off = finish in ("length", "content_filter")
-    chunks = []
-    for index, name in enumerate(names):
-        last = index == len(names) - 1
-        chunks += call_chunks(index, name, draw(in_pieces(WHOLE | BROKEN if last or not cut_off else WHOLE)))
-    return chunks
+    return [
+        chunk
+        for index, name in enumerate(names)
+        for chunk in call_chunks(index, name, draw(in_pieces(WHOLE | BROKEN)))
+    ]
 
 
 @st.composite
@@ -102,8 +101,8 @@ def answers(draw: st.DrawFn, finishes: list[str | None]) -> list[dict[str, Any]]
         chunks.append(deepseek.chunk({"content": piece, **({"reasoning_content": None} if thinks else {})}))
     if draw(st.booleans()):
         chunks += [deepseek.chunk({"refusal": piece}) for piece in draw(in_pieces(TEXTS)) if piece]
+    chunks += draw(calls())
     finish = draw(st.sampled_from(finishes))
-    chunks += draw(calls(finish))
     usage = draw(st.sampled_from(["with it", "after it", "never"]))
     last = deepseek.chunk(
         {"content": ""}, finish=finish, usage=deepseek.USAGE if usage == "with it" else None
@@ -146,7 +145,7 @@ ODD_STREAM = st.builds(
         ]
     ),
     st.lists(ODD_DELTA, max_size=12),
-    st.lists(st.sampled_from(["stop", "tool_calls", "aborted"]), max_size=2),
+    st.lists(st.sampled_from(["stop", "tool_calls", "length", "aborted"]), max_size=2),
 )
 
 

@@ -170,21 +170,12 @@ def test_interleaved_calls_stay_open_side_by_side() -> None:
     assert [(item["name"], item["arguments"]) for item in output(events)] == [("a", '{"x":1}'), ("b", "{}")]
 
 
-def test_an_interleaved_hosted_call_takes_its_place_when_it_is_shown() -> None:
-    """Its item is opened when it is whole, and places in the output are given in the order of opening."""
-    events = answer(
-        *(call(0, "shell", '{"commands"'), call(1, "b", "{}"), call(0, arguments=': ["ls"]}')),
-        CALLED,
-    )
-    assert [item["type"] for item in output(events)] == ["function_call", "shell_call"]
-
-
 @pytest.mark.parametrize("broken", ['{"commands": not json}', ""])
 def test_a_hosted_call_that_is_no_json_holds_nobody_up(broken: str) -> None:
     events = answer(call(0, "shell", broken), call(1, "b", "{}"), CALLED)
     assert [(item["type"], item["arguments"]) for item in output(events)] == [
-        ("function_call", "{}"),
         ("function_call", broken or "{}"),
+        ("function_call", "{}"),
     ]
 
 
@@ -199,10 +190,12 @@ def test_text_after_a_call_ends_the_call(arguments: str, after: Chunk) -> None:
     assert output(events)[0]["status"] == "completed"
 
 
-def test_a_call_that_goes_on_after_its_end_cannot_be() -> None:
-    playing = machine()
+@pytest.mark.parametrize(("name", "arguments"), [("a", "{}"), ("shell", "{}"), ("shell", '{"commands": [')])
+def test_a_call_that_goes_on_after_its_end_cannot_be(name: str, arguments: str) -> None:
+    """A hosted call is shown when it is whole, so that it has ended when the next one begins."""
+    playing = machine(table_of(SHELL))
     playing.start()
-    playing.feed(call(0, "a", "{}"))
+    playing.feed(call(0, name, arguments))
     playing.feed(call(1, "b"))
     assert playing.feed(call(0, arguments=" \n")) == b""
     with pytest.raises(UpstreamError, match="went on with a tool call after its end"):
@@ -292,6 +285,9 @@ def test_a_completed_answer(reason: str) -> None:
         ([said("Hi"), call(0, "a", '{"x')], ["completed", "incomplete"]),
         ([call(0, "a", "{}"), call(1, "b", '{"x')], ["completed", "incomplete"]),
         ([call(0, "a"), call(1, "b", '{"x')], ["completed", "incomplete"]),
+        ([call(0, "a", '{"x": not json}'), call(1, "b", '{"x')], ["completed", "incomplete"]),
+        ([call(0, "a", "{}"), call(1, "b", "{}")], ["completed", "incomplete"]),
+        ([call(0, "shell", '{"x": not json}'), call(1, "b", '{"x')], ["completed", "incomplete"]),
         ([call(0, "apply_patch", '{"input": "x')], ["incomplete"]),
         ([call(0, "shell", '{"commands": ["l')], ["incomplete"]),
     ],
