@@ -18,7 +18,7 @@ from deepseek_proxy.errors import ProxyError, UpstreamTruncated
 from deepseek_proxy.upstream.framing import framing
 from deepseek_proxy.upstream.readiness import TICK_SECONDS, readiness
 
-RECEIVE_BYTES = 64 * 1024
+RECEIVE_BYTES = 16 * 1024
 MAX_DRAIN_READS = 8
 
 

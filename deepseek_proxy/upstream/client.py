@@ -67,6 +67,15 @@ class Client:
             total=settings.total_seconds,
             after_finish=settings.after_finish_seconds,
         )
+        self._retrying = tenacity.Retrying(
+            stop=self._no_more,
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ProxyError) and e.retryable),
+            wait=self._pause,
+            # The pause belongs to the call, which may be given up meanwhile.
+            before_sleep=lambda state: state.args[1].pause(state.upcoming_sleep),
+            sleep=lambda _seconds: None,
+            reraise=True,
+        )
         self._session = _session(settings)
         base = str(settings.upstream_url).rstrip("/")
         self._adapter = self._session.get_adapter(base)
@@ -96,27 +105,18 @@ class Client:
 
     def _answer(self, request: Request, call: Call) -> Body:
         try:
-            return self._with_retries(request, call)
+            return self._retrying(self._attempt, request, call)
         except ProxyError as error:
             better = request.mend(error)
             if better is None:
                 raise
-        return self._with_retries(replace(request, body=better), call)
+        return self._retrying(self._attempt, replace(request, body=better), call)
 
-    def _with_retries(self, request: Request, call: Call) -> Body:
-        def no_more(state: tenacity.RetryCallState) -> bool:
-            begins = time.monotonic() - call.started + state.upcoming_sleep
-            # By its first heartbeat the client of a stream has a status: nothing is tried again.
-            return state.attempt_number >= self._attempts or (request.stream and begins >= self._heartbeat)
-
-        retrying = tenacity.Retrying(
-            stop=no_more,
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ProxyError) and e.retryable),
-            wait=self._pause,
-            sleep=call.pause,
-            reraise=True,
-        )
-        return retrying(self._attempt, request, call)
+    def _no_more(self, state: tenacity.RetryCallState) -> bool:
+        request, call = state.args
+        begins = time.monotonic() - call.started + state.upcoming_sleep
+        # By its first heartbeat the client of a stream has a status: nothing is tried again.
+        return state.attempt_number >= self._attempts or (request.stream and begins >= self._heartbeat)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -11,7 +11,7 @@ import socket
 import sys
 from typing import Any, Protocol
 
-TICK_SECONDS = 0.4
+TICK_SECONDS = 0.3
 """How long a silent wait lasts. Under gevent the first one after some news lasts up to two ticks: so late,
 at most, a client's leaving is noticed, and that has to be within a second."""
 
