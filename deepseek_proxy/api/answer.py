@@ -116,7 +116,7 @@ class Answer:
 
     def _complete(self, parsed: ResponsesRequest) -> ResponseStream:
         machine = self._machine()
-        began = time.monotonic()
+        began = self._exchange.started  # asking again gets no more time
         tidy = parsed.structured.extract if parsed.structured else None
         try:
             self._complete_turn(parsed.upstream, machine, began, tidy)
@@ -145,9 +145,7 @@ class Answer:
     def _outcomes(self, actions: Sequence[Action]) -> Sequence[Outcome]:
         lookups = self._look_up(actions)
         try:
-            while (outcomes := lookups.poll()) is None:
-                self._check()
-            return outcomes
+            return lookups.wait(self._check)
         finally:
             lookups.close()
 
@@ -162,10 +160,7 @@ class Answer:
         return parsed.next_turn(machine.said, machine.usage.completion_tokens if machine.usage else 0)
 
     def _check(self) -> None:
-        """Ends the wait for an answer that nobody wants any more, or for which there is no time left."""
-        if self._client_gone():
-            raise streaming.ClientGone
-        self._gateway.drain.check()
+        streaming.check(self._gateway, self._client_gone)
 
     def _open(self, upstream: Mapping[str, Any], began: float | None = None) -> Call:
         def mend(error: ProxyError) -> bytes | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from deepseek_proxy import models
-from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.errors import Fault, ProxyError
 from deepseek_proxy.ops.record import RequestRecord
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class Metrics:
         self._repairs = counter("history_repairs_total", "Repairs made to conversations.", "kind")
         self._unknown_fields = counter("unknown_fields_total", "Request fields that were ignored.", "dialect")
         self._seal_failures = counter("seal_failures_total", "Sealed items that did not open.", "reason")
+        # A series that begins with its first event hides that event from `increase()`, and so from alerts.
+        for kind in _upstream_kinds(ProxyError):
+            self._upstream_errors.labels(kind)
+        for model in models.MODELS:
+            self._cost.labels(model)
+            self._saved.labels(model)
 
     def observe_request(self, record: RequestRecord) -> None:
         """Counts a request that has ended: the same record as the log's line."""
@@ -127,7 +133,7 @@ class Metrics:
 
         The kind is the error's class.
         """
-        self._upstream_errors.labels(_CAPITAL.sub("_", type(error).__name__).lower()).inc()
+        self._upstream_errors.labels(_kind(type(error))).inc()
 
     def seal_failed(self, reason: str) -> None:
         """Counts a sealed item that did not open; `sealing.Sealer` calls it with one of its reasons."""
@@ -214,6 +220,17 @@ def _locked(folder: str, mode: int) -> Iterator[None]:
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # gevent's `os.close` may close it later
         os.close(descriptor)
+
+
+def _upstream_kinds(family: type[ProxyError]) -> Iterator[str]:
+    for member in family.__subclasses__():
+        if member.fault in (Fault.ACCOUNT, Fault.UPSTREAM):
+            yield _kind(member)
+        yield from _upstream_kinds(member)
+
+
+def _kind(error: type[ProxyError]) -> str:
+    return _CAPITAL.sub("_", error.__name__).lower()
 
 
 def model_label(name: str | None) -> str:
