@@ -6,7 +6,6 @@ inside; a gateway wants everything that has arrived, at once.
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 from deepseek_proxy.errors import UpstreamError, UpstreamTruncated
@@ -14,8 +13,8 @@ from deepseek_proxy.errors import UpstreamError, UpstreamTruncated
 MAX_LINE_BYTES = 16 * 1024
 """Of one line with a chunk's size, and of all trailers."""
 
-# int() would take signs, underscores and 0x; a negative size would make the reader go in circles.
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|$)")
+MAX_SIZE_DIGITS = 16
+_HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 
 class Framing(Protocol):
@@ -121,8 +120,16 @@ class Chunked:
             position = newline + 1
             if self._trailers:
                 self._trailer(line)
+                continue
+            length = _chunk_length(line)
+            stop = position + length
+            if not length:
+                self._trailers = True
+            elif stop + 2 <= end:  # the usual case: the chunk is whole
+                content.append(data[position:stop])
+                position = stop + 2
             else:
-                self._left = self._chunk_length(line)
+                self._left = length + 2
         self._buffer = data[position:] if not self.ended else b""
         self.reusable = self.ended and position == end
 
@@ -132,18 +139,17 @@ class Chunked:
         if not self.ended:
             raise UpstreamTruncated("The upstream closed the connection in the middle of its answer.")
 
-    def _chunk_length(self, line: bytes) -> int:
-        size = _CHUNK_SIZE.match(line)
-        if size is None:
-            raise UpstreamError("The upstream sent a broken chunk header.")
-        length = int(size[1], 16)
-        if length == 0:
-            self._trailers = True
-            return 0
-        return length + 2
-
     def _trailer(self, line: bytes) -> None:
         self.ended = not line
         self._trailer_bytes += len(line)
         if self._trailer_bytes > MAX_LINE_BYTES:
             raise UpstreamError("The upstream sent a trailer that is too long.")
+
+
+def _chunk_length(line: bytes) -> int:
+    if not line.isalnum():
+        line = line.split(b";", 1)[0].rstrip(b" \t")
+    # int() alone would take signs, underscores and 0x; a negative size would make the reader go in circles.
+    if not _HEX_DIGITS.issuperset(line) or not 0 < len(line) <= MAX_SIZE_DIGITS:
+        raise UpstreamError("The upstream sent a broken chunk header.")
+    return int(line, 16)
