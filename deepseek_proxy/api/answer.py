@@ -16,6 +16,7 @@ from deepseek_proxy.api.exchange import Exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
 from deepseek_proxy.api.rounds import Rounds
 from deepseek_proxy.errors import InternalError, ProxyError
+from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
 from deepseek_proxy.translate.markup import Healer
@@ -170,6 +171,7 @@ class Answer:
             return jsontext.dumps({**upstream, "messages": messages}) if messages else None
 
         body, stream = jsontext.dumps(upstream), self._request.stream
+        logs.log_body(self._exchange.id, "upstream_request", body)
         sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend)
         return self._gateway.client.open(sent, since=began)
 
@@ -210,6 +212,8 @@ def _note(exchange: Exchange, machine: ResponseStream) -> None:
     exchange.add_usage(machine.usage)
     exchange.finish_reason = machine.finish_reason
     exchange.error = machine.error
+    if machine.response is not None:
+        logs.log_body(exchange.id, "response", machine.response)
 
 
 def _note_call(exchange: Exchange, call: Call | Rounds) -> None:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -26,6 +26,7 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 from deepseek_proxy.ops.record import RequestRecord
 from deepseek_proxy.ops.redaction import Redactor, secrets_of
 from deepseek_proxy.settings import Settings, SettingsError
+from deepseek_proxy.translate import jsontext
 
 GATEWAY_FILE: Final = "gateway.log"
 ACCESS_FILE: Final = "access.log"
@@ -33,9 +34,13 @@ PACKAGE_LOGGER: Final = "deepseek_proxy"
 REQUEST_LOGGER: Final = "deepseek_proxy.requests"
 ACCESS_LOGGER: Final = "gunicorn.access"
 ERROR_LOGGER: Final = "gunicorn.error"
+BODY_LOGGER: Final = "deepseek_proxy.bodies"
+MAX_BODY_BYTES: Final = 64 * 1024
+"""So much of a body is logged; of a long conversation that is its beginning."""
 
 _HANDLER_PREFIX: Final = "deepseek_proxy:"  # by this name `close` knows the handlers that are ours
 _FILE_MODE: Final = 0o640
+_NEVER: Final = logging.CRITICAL + 1
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -65,6 +70,8 @@ def configure(settings: Settings, secrets: Iterable[str] = ()) -> None:
     logging.getLogger(ACCESS_LOGGER).propagate = False
     logging.getLogger(PACKAGE_LOGGER).setLevel(level)
     logging.getLogger(ERROR_LOGGER).setLevel(level)
+    # Whoever asks for bodies gets them at any `log_level`; nobody else gets one at any.
+    logging.getLogger(BODY_LOGGER).setLevel(logging.DEBUG if settings.log_bodies else _NEVER)
 
 
 def close() -> None:
@@ -80,6 +87,23 @@ def log_request(record: RequestRecord) -> None:
     level = logging.WARNING if record.failed else logging.INFO
     # The sentence is a value, not a format: a path may hold a percent sign.
     logging.getLogger(REQUEST_LOGGER).log(level, "%s", record.summary(), extra=record.line())
+
+
+def log_body(request_id: str, kind: Literal["upstream_request", "response"], body: bytes | Any) -> None:
+    """Writes one body, as JSON text or as the value that it stands for: only where `log_bodies` is set.
+
+    A body holds a prompt or an answer. Keys in it are masked as everywhere; the rest is as it is.
+    """
+    log = logging.getLogger(BODY_LOGGER)
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    text = body if isinstance(body, bytes) else jsontext.dumps(body)
+    fields = {
+        "request_id": request_id,
+        "body_bytes": len(text),
+        "body": text[:MAX_BODY_BYTES].decode("utf-8", "replace"),
+    }
+    log.debug("%s body", kind, extra=fields)
 
 
 class JsonFormatter(OrjsonFormatter):
