@@ -89,9 +89,17 @@ def _wait_for_answer(gateway: Gateway, call: Call | Rounds, client_gone: Callabl
     """Waits until the upstream begins to answer, or for a heartbeat. Raises `ProxyError` or `ClientGone`."""
     until = time.monotonic() + gateway.settings.heartbeat_seconds
     while not call.wait() and time.monotonic() < until:
-        if client_gone():
-            raise ClientGone
-        gateway.drain.check()
+        check(gateway, client_gone)
+
+
+def check(gateway: Gateway, client_gone: Callable[[], bool]) -> None:
+    """Ends the wait for what nobody wants any more, or for which there is no time left.
+
+    Raises `ClientGone` or `Draining`.
+    """
+    if client_gone():
+        raise ClientGone
+    gateway.drain.check()
 
 
 def frames(whole: bytes) -> Response:

@@ -64,18 +64,20 @@ SIZES: Final[Mapping[str, Size]] = {
 class Options:
     """What a client asked for. No `domains` means all of them; subdomains belong to a domain.
 
-    Without `live` nothing is fetched: searches alone, which DeepSeek answers from its index.
+    Without `live` nothing is fetched: searches alone, which DeepSeek answers from its index. With `found_only`,
+    a page can be opened when a search has found it.
     """
 
     size: Size = SIZES["medium"]
     domains: tuple[str, ...] = ()
     live: bool = True
+    found_only: bool = False
 
     def allows(self, url: str) -> bool:
-        if not self.domains:
-            return True
-        host = _host(url)
-        return any(host == domain or host.endswith(f".{domain}") for domain in self.domains)
+        return self.allows_host(host_of(url))
+
+    def allows_host(self, host: str) -> bool:
+        return not self.domains or any(host == d or host.endswith(f".{d}") for d in self.domains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def _search(given: Mapping[str, Any], options: Options) -> Search:
 
 def _open_page(given: Mapping[str, Any], options: Options) -> OpenPage:
     url = given.get("url")
-    if not isinstance(url, str) or len(url) > MAX_URL_CHARACTERS or not _host(url):
+    if not isinstance(url, str) or len(url) > MAX_URL_CHARACTERS or not host_of(url):
         raise _WrongCall('"url" has to be a whole address that begins with https:// or http://.')
     if not options.live:
         raise _WrongCall("Pages cannot be opened here; search results are all there is.")
@@ -204,7 +206,7 @@ def _positive(value: object, default: int) -> int:
     return value if isinstance(value, int) and value > 0 else default
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
     """The host of a web address, "" where it is none."""
     try:
         parts = urlsplit(url)
@@ -233,6 +235,7 @@ class Told:
     sources: tuple[Source, ...] = ()
 
 
+UNREADABLE: Final = "DeepSeek's answer could not be read. Try something else."
 _LIMIT: Final = (
     "No more searches are possible for this answer, and nothing was searched. "
     "Answer now with what you know, and say what could not be found out."
@@ -291,8 +294,11 @@ class Session:
         ):
             self._refused = True
             return Planned(None, _LIMIT)
+        options = self._options or Options()
         try:
-            action = _action(kind, arguments, self._options or Options())
+            action = _action(kind, arguments, options)
+            if options.found_only and isinstance(action, OpenPage) and not self.sources.has(action.url):
+                raise _WrongCall("Only pages that a search has found can be opened.")
         except _WrongCall as wrong:
             return Planned(None, str(wrong))
         self.searches += 1
@@ -301,17 +307,16 @@ class Session:
     def tell(self, action: Action, outcome: Outcome) -> Told:
         """The result of an action, in words. Numbers the pages that are new."""
         if isinstance(outcome, ProxyError):
-            return Told(_failure(action, outcome), ok=False)
+            return Told(failure(action, outcome), ok=False)
         try:
             answer = orjson.loads(outcome)
             return self._results(action, answer) if isinstance(action, Search) else self._page(action, answer)
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-            return Told("DeepSeek's answer could not be read. Try something else.", ok=False)
+            return Told(UNREADABLE, ok=False)
 
     def _results(self, search: Search, answer: Mapping[str, Any]) -> Told:
         options = search.options
-        allowed = [Found.of(result) for result in answer["results"] if _is_usable(result, options)]
-        found = allowed[: search.count]
+        found = usable_results(answer, search)
         if not found:
             where = f" on {', '.join(options.domains)}" if options.domains else ""
             return Told(f"Nothing was found{where}. Try other words.", ok=True)
@@ -331,13 +336,23 @@ class Session:
         return Told(head + part + more, ok=True, sources=(source,))
 
 
-def _is_usable(result: Mapping[str, Any], options: Options) -> bool:
-    url = result.get("url")
-    return isinstance(url, str) and bool(_host(url)) and options.allows(url)
+def usable_results(answer: Mapping[str, Any], search: Search) -> list[Found]:
+    """The results to show: web pages of the sites that are asked for, as many as are asked for.
+
+    Raises `AttributeError`, `KeyError` or `TypeError` for an answer of another shape.
+    """
+    urls = ((result.get("url"), result) for result in answer["results"])
+    usable = [
+        Found.of(result)
+        for url, result in urls
+        if isinstance(url, str) and host_of(url) and search.options.allows(url)
+    ]
+    return usable[: search.count]
 
 
-def _failure(action: Action, error: ProxyError) -> str:
-    what = "The search failed" if isinstance(action, Search) else "The page could not be opened"
+def failure(action: Action | None, error: ProxyError) -> str:
+    """Why an action has no result, as the model reads it."""
+    what = "The page could not be opened" if isinstance(action, OpenPage) else "The search failed"
     if isinstance(error, RateLimited):
         why = "too many searches at this moment"
     elif isinstance(error, UpstreamTimeout):

@@ -72,6 +72,9 @@ class Sources:
             self._by_number[source.number] = source
             self._by_url.setdefault(source.url, source)
 
+    def has(self, url: str) -> bool:
+        return url in self._by_url
+
     def number(self, url: str, title: str) -> Source:
         """The page's entry; a page that is new gets the next number."""
         known = self._by_url.get(url)

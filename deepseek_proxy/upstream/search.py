@@ -7,7 +7,7 @@ they do in a chat. Refuses to know what is asked and what the answers say (`tran
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from deepseek_proxy.errors import NotFound, ProxyError, QuotaExhausted, Unauthenticated, UpstreamError
@@ -40,6 +40,12 @@ class Lookups:
             self._outcomes.append(outcome)
             self._received.clear()
         return self._outcomes
+
+    def wait(self, on_tick: Callable[[], None]) -> Sequence[Outcome]:
+        """All outcomes. `on_tick` is called while there is nothing to read, and may raise."""
+        while (outcomes := self.poll()) is None:
+            on_tick()
+        return outcomes
 
     def close(self) -> None:
         for call in self._calls:

@@ -50,6 +50,7 @@ def options(tool: Mapping[str, Any], path: str) -> Options:
         size=SIZES[size],
         domains=tuple(domain.lower() for domain in domains),
         live=fields.boolean(tool, "external_web_access", True, path),
+        found_only=fields.boolean(tool, "indexed_web_access", False, path),
     )
 
 
