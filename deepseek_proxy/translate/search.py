@@ -64,8 +64,8 @@ SIZES: Final[Mapping[str, Size]] = {
 class Options:
     """What a client asked for. No `domains` means all of them; subdomains belong to a domain.
 
-    Without `live` nothing is fetched: searches alone, which DeepSeek answers from its index. With `found_only`,
-    a page can be opened when a search has found it.
+    Without `live` nothing is fetched: searches alone, which DeepSeek answers from its index. With
+    `found_only`, a page can be opened when a search has found it.
     """
 
     size: Size = SIZES["medium"]
