@@ -30,8 +30,9 @@ lint: $(VENV)/.dev  ## Run the checks alone
 bench: $(VENV)/.dev  ## Measure against nginx
 	$(PY) -m benchmarks
 
-docs: $(VENV)/.run  ## Write docs/configuration.md anew
+docs: $(VENV)/.run  ## Write docs/configuration.md and deploy/systemd anew
 	$(BIN)/deepseek-proxy config --reference > docs/configuration.md
+	$(PY) -c "from pathlib import Path; from deepseek_proxy.cli import units; units.write_all(Path('deploy/systemd'))"
 
 clean:  ## Remove everything that was made here
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -144,7 +144,7 @@ def test_commands_exist(page: Path) -> None:
     for target in re.findall(r"(?<![\w-])make ([a-z]+)", spoken):
         assert target in targets, f"make {target}"
     for name, options in re.findall(
-        r"(?<![\w-])deepseek-proxy ([a-z]+)((?: --?[a-z-]+(?: [^-\s]\S*)?)*)", spoken
+        r"(?<![\w-])deepseek-proxy ([a-z]+(?:-[a-z]+)*)((?: --?[a-z-]+(?: [^-\s]\S*)?)*)", spoken
     ):
         assert name in main.commands, f"deepseek-proxy {name}"
         known = {option for parameter in main.commands[name].params for option in parameter.opts}

@@ -16,6 +16,7 @@ import click
 
 from deepseek_proxy.cli.codex_config import PLACEHOLDER_KEY
 from deepseek_proxy.cli.options import config_option, load_settings, url_of
+from deepseek_proxy.ops import activation
 from deepseek_proxy.settings import CONFIG_VARIABLE, Settings, variables
 from deepseek_proxy.version import __version__
 
@@ -33,12 +34,16 @@ SERVER = (sys.executable, "-m", "gunicorn", "--config", "python:deepseek_proxy.g
 def command(
     config_file: Path | None, host: str | None, port: int | None, workers: int | None, upstream: str | None
 ) -> None:
-    """Run the gateway until Ctrl-C, which lets running answers finish; a second one cuts them.
+    """Run the gateway until Ctrl-C, which lets running answers finish; a second one ends them.
 
-    Options win over environment variables, those over the configuration file.
+    Options win over environment variables, those over the configuration file. Where systemd has opened the
+    address already, that one is served.
     """
+    opened = activation.adopt()
+    if opened:
+        host = port = None
     settings = load_settings(config_file, host=host, port=port, workers=workers, upstream_url=upstream)
-    free = free_port(settings.host, settings.port)
+    free = settings.port if opened else free_port(settings.host, settings.port)
     chosen = {"host": host, "port": free, "workers": workers, "upstream_url": upstream}
     environment = dict(os.environ)
     environment |= {variables(name)[0]: str(value) for name, value in chosen.items() if value is not None}

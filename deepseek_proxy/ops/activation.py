@@ -1,7 +1,7 @@
-"""Sockets that systemd opened for us (socket activation): sd_listen_fds(3).
+"""What systemd hands to a service: sockets (sd_listen_fds(3)) and credentials (systemd.exec(5)).
 
-gunicorn takes them over by itself. What is left is that the settings name the real address, so that the guard
-of the gateway's own key sees it. Refuses to know what listens behind the sockets.
+gunicorn takes the sockets over by itself; the settings have to name their real address, so that the guard of
+the gateway's own key sees it. Refuses to know what listens behind the sockets.
 """
 
 from __future__ import annotations
@@ -9,27 +9,41 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from pathlib import Path
 from typing import Final
 
 from deepseek_proxy.settings import variables
 
+KEY_CREDENTIAL: Final = "deepseek_api_key"
 _FIRST_DESCRIPTOR: Final = 3
 
 
 def adopt() -> bool:
-    """Makes the address of inherited sockets the `host` and `port` of the settings; whether there are any.
+    """Makes settings of it, as environment variables; returns whether there are sockets.
 
-    Of several sockets the most exposed one counts. A Unix socket has no address.
+    Of several sockets the most exposed one is the address. A Unix socket has none. A credential gives way to
+    a key that the environment names already.
     """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return False
-    descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(os.environ.get("LISTEN_FDS", "0")))
+    _adopt_key()
+    descriptors = _descriptors()
     addresses = [address for fd in descriptors if (address := _address(fd)) is not None]
     if addresses:
         host, port = min(addresses, key=lambda address: ipaddress.ip_address(address[0]).is_loopback)
         os.environ[variables("host")[0]] = host
         os.environ[variables("port")[0]] = str(port)
     return bool(descriptors)
+
+
+def _adopt_key() -> None:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (key_file := Path(folder) / KEY_CREDENTIAL).exists():
+        os.environ.setdefault(variables("deepseek_api_key_file")[0], str(key_file))
+
+
+def _descriptors() -> range:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):  # meant for another process
+        return range(0)
+    return range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(os.environ.get("LISTEN_FDS", "0")))
 
 
 def _address(descriptor: int) -> tuple[str, int] | None:
