@@ -11,6 +11,8 @@ final Response. Sources: OpenAI's recorded streams, and what the SDKs' accumulat
     added and done have the same identity. Only calls may be open beside one another.
  6. Parts come one after another inside an item; deltas are never empty and hit a part of their own type;
     `*.done` repeats what the deltas said, and so do the closed part, the closed item and the terminal event.
+    Annotations come in order between a text's last delta and its done event, and lie within the text.
+    A web search is in progress, searching, and completed unless it failed.
  7. `output` is the closed items in order. Only a failed response leaves items open.
  8. `completed` has complete items, `completed_at` and usage. `incomplete` has a reason and no
     `completed_at`; only its last item is incomplete. `failed` has an error, after an `error` event that says
@@ -57,6 +59,7 @@ ID_PREFIXES: Final = {
     "tool_search_call": "tsc_",
     "web_search_call": "ws_",
 }
+SEARCH_STAGES: Final = ("in_progress", "searching", "completed")
 ONE_AT_A_TIME: Final = frozenset({"message", "reasoning"})
 TERMINAL: Final = ("response.completed", "response.incomplete", "response.failed")
 
@@ -127,6 +130,7 @@ class _ItemJudge:
     text_done: bool = False
     text: str = ""
     deltas: int = 0
+    search_stages: list[str] = field(default_factory=list)
 
     def see(self, kind: str, event: Event) -> None:
         family, _, stage = kind.rpartition(".")
@@ -134,6 +138,10 @@ class _ItemJudge:
             self._part(family, stage, event)
         elif family in CALLS:
             self._call(family, stage, event)
+        elif family == "web_search_call":
+            self._search(stage)
+        elif kind == "output_text.annotation.added":
+            self._annotation(event)
         else:
             assert family in TEXTS, f"unknown event {event['type']}"
             self._text(family, stage, event)
@@ -153,6 +161,24 @@ class _ItemJudge:
             assert self.text_done, "a call ends without the done event of its text"
             if status == "completed" and self.added["type"] == "function_call":
                 assert self.deltas, "a call without a single delta"
+        if self.added["type"] == "web_search_call":
+            stages = SEARCH_STAGES if status == "completed" else SEARCH_STAGES[:2]
+            assert (*self.search_stages,) == stages, f"a search that is {status} went through other stages"
+
+    def _search(self, stage: str) -> None:
+        assert self.added["type"] == "web_search_call"
+        self.search_stages.append(stage)
+
+    def _annotation(self, event: Event) -> None:
+        assert self.part_open, "an annotation outside of a part"
+        assert not self.text_done, "an annotation after its text"
+        part = self.parts["content"][-1]
+        assert part["type"] == "output_text"
+        assert event["content_index"] == len(self.parts["content"]) - 1
+        assert event["annotation_index"] == len(part["annotations"])
+        annotation = event["annotation"]
+        assert 0 <= annotation["start_index"] < annotation["end_index"] <= len(part["text"])
+        part["annotations"] = [*part["annotations"], annotation]
 
     def _part(self, family: str, stage: str, event: Event) -> None:
         name, index = PARTS[family]
@@ -182,6 +208,7 @@ class _ItemJudge:
         assert not self.text_done, f"{family}.{stage} after its done event"
         if stage == "delta":
             assert event["delta"], "an empty delta"
+            assert not part.get("annotations"), "text after its annotations"
             part[key] += event["delta"]
             if family == "output_text":
                 part["logprobs"] = [*part["logprobs"], *event["logprobs"]]
@@ -318,6 +345,8 @@ class _StreamJudge:
             assert item["role"] == "assistant"
         elif item["type"] == "reasoning":
             assert item["summary"] == []
+        elif item["type"] == "web_search_call":
+            assert item["action"]["type"] in ("search", "open_page")
         else:
             assert 0 < len(item["call_id"]) <= 64
         assert item["type"] == "reasoning" or item["status"] == "in_progress"
@@ -332,7 +361,8 @@ class _StreamJudge:
         _assert_well_formed(item)
         judge.assert_closable(item.get("status"))
         judge.assert_state(item)
-        assert item["type"] == "reasoning" or item["status"] in ("completed", "incomplete")
+        failed = {"failed"} if item["type"] == "web_search_call" else set()
+        assert item["type"] == "reasoning" or item["status"] in {"completed", "incomplete"} | failed
         self.closed[index] = item
 
     def _inside(self, event: Event) -> None:
@@ -355,7 +385,7 @@ def _assert_well_formed(item: Mapping[str, Any]) -> None:
 
 
 def _assert_states(status: str, output: Sequence[Mapping[str, Any]]) -> None:
-    states = [item.get("status", "completed") for item in output]
+    states = [item.get("status", "completed") for item in output if item["type"] != "web_search_call"]
     allowed = {"completed"} if status == "completed" else {"completed", "incomplete"}
     assert set(states) <= allowed, f"the items of a response that is {status} are {states}"
     assert "incomplete" not in states[:-1], "an incomplete item that is not the last one"

@@ -33,6 +33,14 @@ CALL = {
 THOUGHT = {**REASONING, "summary": SUMMARY, "encrypted_content": "sealed"}
 SAID = {**MESSAGE, "status": "completed", "content": [{**PART, "text": "Hello"}]}
 CALLED = {**CALL, "status": "completed", "arguments": "{}"}
+SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "in_progress", "action": {"type": "search"}}
+CITATION = {
+    "type": "url_citation",
+    "start_index": 0,
+    "end_index": 3,
+    "url": "https://a.example",
+    "title": "A",
+}
 ERROR = {"code": "server_error", "message": "It broke.", "param": None}
 
 
@@ -122,34 +130,66 @@ def incomplete() -> Events:
     return numbered([*beginning(), *body, {"type": "response.incomplete", "response": end}])
 
 
-@pytest.mark.parametrize("stream", [good, failed, incomplete])
+def searched() -> Events:
+    """Index 2-6: search. 7-13: message, whose text cites at 10. 14: completed."""
+    found = {**SEARCH, "status": "completed"}
+    cited = {**SAID, "content": [{**SAID["content"][0], "annotations": [CITATION]}]}
+    at = {"item_id": "ws_1", "output_index": 0}
+    search: Events = [
+        {"type": "response.output_item.added", "output_index": 0, "item": SEARCH},
+        {"type": "response.web_search_call.in_progress", **at},
+        {"type": "response.web_search_call.searching", **at},
+        {"type": "response.web_search_call.completed", **at},
+        {"type": "response.output_item.done", "output_index": 0, "item": found},
+    ]
+    in_text = {"item_id": "msg_1", "output_index": 1, "content_index": 0}
+    opened, part, *_, text_done, _, _ = message_events()
+    message: Events = [
+        *(opened, part),
+        {"type": "response.output_text.delta", **in_text, "delta": "Hello", "logprobs": []},
+        {
+            "type": "response.output_text.annotation.added",
+            **in_text,
+            "annotation_index": 0,
+            "annotation": CITATION,
+        },
+        text_done,
+        {"type": "response.content_part.done", **in_text, "part": cited["content"][0]},
+        {"type": "response.output_item.done", "output_index": 1, "item": cited},
+    ]
+    end = response("completed", [found, cited], completed_at=2, usage=USAGE)
+    return numbered([*beginning(), *search, *message, {"type": "response.completed", "response": end}])
+
+
+@pytest.mark.parametrize("stream", [good, searched, failed, incomplete])
 def test_a_good_stream_passes(stream: Callable[[], Events]) -> None:
     events = stream()
     assert assert_responses_grammar(events) == events[-1]["response"]
 
 
-def test_every_lost_event_is_noticed() -> None:
-    repeated_progress = 12
-    for lost in set(range(len(good()))) - {repeated_progress}:
-        events = good()
+@pytest.mark.parametrize(("stream", "repeated_progress"), [(good, {12}), (searched, set())])
+def test_every_lost_event_is_noticed(stream: Callable[[], Events], repeated_progress: set[int]) -> None:
+    for lost in set(range(len(stream()))) - repeated_progress:
+        events = stream()
         del events[lost]
         with pytest.raises((AssertionError, KeyError)):
             assert_responses_grammar(numbered(events))
 
 
-def test_every_repeated_event_is_noticed() -> None:
-    repeatable = {1, 12}
-    for again in set(range(len(good()))) - repeatable:
-        events = good()
+@pytest.mark.parametrize(("stream", "repeatable"), [(good, {1, 12}), (searched, {1})])
+def test_every_repeated_event_is_noticed(stream: Callable[[], Events], repeatable: set[int]) -> None:
+    for again in set(range(len(stream()))) - repeatable:
+        events = stream()
         events.insert(again, events[again])
         with pytest.raises(AssertionError):
             assert_responses_grammar(numbered(events))
 
 
-def test_every_swap_of_neighbours_is_noticed() -> None:
+@pytest.mark.parametrize("stream", [good, searched])
+def test_every_swap_of_neighbours_is_noticed(stream: Callable[[], Events]) -> None:
     # Deltas of one text may come in any order as far as the grammar goes; their sum is checked.
-    for first in range(len(good()) - 1):
-        events = good()
+    for first in range(len(stream()) - 1):
+        events = stream()
         events[first], events[first + 1] = events[first + 1], events[first]
         with pytest.raises((AssertionError, KeyError)):
             assert_responses_grammar(numbered(events))
@@ -208,6 +248,22 @@ def set_at(events: Events, path: tuple[Any, ...], value: Any) -> Events:
 def test_a_wrong_value_is_noticed(path: tuple[Any, ...], value: Any) -> None:
     with pytest.raises((AssertionError, KeyError, TypeError)):
         assert_responses_grammar(set_at(good(), path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((2, "item", "action", "type"), "think"),
+        ((6, "item", "status"), "failed"),
+        ((6, "item", "id"), "ws_2"),
+        ((10, "annotation_index"), 1),
+        ((10, "annotation", "end_index"), 6),
+        ((12, "part", "annotations"), []),
+    ],
+)
+def test_a_wrong_value_of_a_search_is_noticed(path: tuple[Any, ...], value: Any) -> None:
+    with pytest.raises((AssertionError, KeyError, TypeError)):
+        assert_responses_grammar(set_at(searched(), path, value))
 
 
 def test_a_failure_without_its_error_event_is_noticed() -> None:
