@@ -84,12 +84,16 @@ def _inflate(data: bytes, limit: int) -> tuple[bytes, bool]:
         # "deflate" without the zlib header: wrong, and old enough to be accepted everywhere.
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         plain = inflater.decompress(data, limit)
+    if inflater.unused_data:
+        raise zlib.error("bytes after the end")  # which would be lost without a word
     return plain, inflater.eof
 
 
 def _unzstd(data: bytes, limit: int) -> tuple[bytes, bool]:
     decompressor = zstd.ZstdDecompressor()
     plain = decompressor.decompress(data, limit)
+    if decompressor.unused_data:
+        raise zstd.ZstdError("bytes after the end")
     return plain, decompressor.eof
 
 
