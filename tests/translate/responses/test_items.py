@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from typing import Any
 
@@ -212,6 +211,10 @@ def test_input_may_be_a_string_or_nothing() -> None:
             message("user", {"type": "image_url", "image_url": {"url": PNG}}),
             UserMessage((ImagePart(PNG),)),
         ),
+        (
+            message("user", {"type": "input_file", "filename": "a.txt", "file_data": "data:,hello"}),
+            user("a.txt:\nhello\n"),
+        ),
     ],
 )
 def test_a_message_of_any_role_and_form(item: dict[str, Any], entry: Entry) -> None:
@@ -258,50 +261,6 @@ def test_an_output_may_hold_text_and_images() -> None:
 )
 def test_an_output_of_any_type_is_shown(output: Any, shown: tuple[str, ...]) -> None:
     assert read([{"type": "function_call_output", "call_id": "c", "output": output}]) == [result("c", *shown)]
-
-
-# -- files ----------------------------------------------------------------------------------------
-
-
-def file(**fields: Any) -> dict[str, Any]:
-    return message("user", {"type": "input_file", **fields})
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-@pytest.mark.parametrize(
-    ("data", "content"),
-    [
-        ("data:text/plain;base64," + encoded("ü\n".encode()), "ü\n"),
-        ("data:text/plain;charset=utf-8;base64," + encoded(b"a"), "a"),
-        ("data:text/plain,a%20b", "a b"),
-        (encoded(b'{"a": 1}'), '{"a": 1}'),
-        ("data:,", ""),
-    ],
-)
-def test_a_text_file_is_put_in_under_its_name(data: str, content: str) -> None:
-    assert read([file(filename="notes.txt", file_data=data)]) == [user(f"notes.txt:\n{content}\n")]
-    assert read([file(file_data=data)]) == [user(f"file:\n{content}\n")]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        "data:application/pdf;base64," + encoded(b"%PDF-1.7\xff\xfe"),
-        "data:text/plain;base64,!!!",
-        "not base64 at all",
-        encoded(b"a\0b"),
-        "data:text/plain;base64",
-    ],
-)
-def test_a_file_that_is_no_text_is_refused(data: str) -> None:
-    assert refusal([file(filename="a.pdf", file_data=data)]) == (
-        "The file 'a.pdf' is not UTF-8 text. Only text files are supported.",
-        "input[0].content[0].file_data",
-        "unsupported_file",
-    )
 
 
 # -- thinking -------------------------------------------------------------------------------------
@@ -420,7 +379,6 @@ def test_a_trigger_asks_for_a_compaction() -> None:
 # -- refusals -------------------------------------------------------------------------------------
 
 MISSING = "missing_required_parameter"
-NO_FILE = "Files by '{}' are not supported: send the text in 'file_data', as a data URL or base64."
 NO_REFERENCE = (
     "Item with id 'rs_1' not found. Items are not persisted by this gateway. "
     "Remove this item from your input, or send the item itself."
@@ -463,16 +421,9 @@ NO_REFERENCE = (
             "Images by 'file_id' are not supported: send a data URL in 'image_url'.",
         ),
         (
-            [message("user", {"type": "input_image", "image_url": "/tmp/a.png"})],
-            *("input[0].content[0].image_url", "invalid_value", "expected a data URL or an http(s) URL."),
-        ),
-        (
-            [file(file_id="file_1")],
-            *("input[0].content[0].file_id", "unsupported_value", NO_FILE.format("file_id")),
-        ),
-        (
-            [file(file_url="https://x/y.pdf")],
-            *("input[0].content[0].file_url", "unsupported_value", NO_FILE.format("file_url")),
+            [message("user", text("a"), {"type": "input_file", "file_id": "file_1"})],
+            *("input[0].content[1].file_id", "unsupported_value"),
+            "Files by 'file_id' are not supported: send the text in 'file_data', as a data URL or base64.",
         ),
         (
             [message("user", {"type": "input_audio", "input_audio": {}})],
@@ -487,6 +438,5 @@ def test_what_cannot_be_read_is_refused_with_its_path(
     leads = {
         MISSING: f"Missing required parameter: '{param}'.",
         "invalid_type": f"Invalid type for '{param}': ",
-        "invalid_value": f"Invalid '{param}': ",
     }
     assert refusal(value) == (leads.get(code or "", "") + message, param, code)
