@@ -1,0 +1,126 @@
+"""That docs/mapping/responses.md names everything the code knows, and says of failures what is so."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.machines import context, judged, machine
+
+from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.translate.history import Repair
+from deepseek_proxy.translate.hub import Chunk
+from deepseek_proxy.translate.responses import errors, parameters, tools
+from deepseek_proxy.translate.responses.items import _READERS
+from deepseek_proxy.translate.responses.request import parse
+from deepseek_proxy.translate.tools import ToolKind
+from deepseek_proxy.upstream import failures
+
+PAGE = (Path(__file__).parents[3] / "docs" / "mapping" / "responses.md").read_text("utf-8")
+WORDS = {"kept", "renamed", "approximated", "accepted", "refused"}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading, without its head."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall("`([^`]+)`", cell)
+
+
+def listed(heading: str) -> list[str]:
+    """Every name in the first column."""
+    return [name for row in rows(heading) for name in named(row[0])]
+
+
+def test_every_field_of_a_request_is_named_once() -> None:
+    assert sorted(listed("Fields of the request")) == sorted(parameters.KNOWN_FIELDS)
+
+
+def test_every_field_has_one_of_the_words_that_the_page_explains() -> None:
+    assert {row[1] for row in rows("Fields of the request")} == WORDS
+    assert {*re.findall(r"\*\*(\w+)\*\*", PAGE)} >= WORDS
+
+
+WRONG: dict[str, Any] = {
+    "previous_response_id": "resp_1",
+    "conversation": "conv_1",
+    "background": True,
+    "prompt": {"id": "pmpt_1"},
+}
+
+
+def test_what_the_page_calls_refused_is_refused() -> None:
+    refused = [name for row in rows("Fields of the request") if row[1] == "refused" for name in named(row[0])]
+    assert sorted(refused) == sorted(WRONG)
+    for name in refused:
+        with pytest.raises(ProxyError) as caught:
+            parse({"model": "deepseek-flash", "input": "Hi", name: WRONG[name]}, context())
+        assert caught.value.param == name
+
+
+def test_every_item_that_is_read_is_named_once() -> None:
+    assert sorted(listed("Input items")) == sorted(_READERS)
+
+
+def test_every_tool_is_named() -> None:
+    declarable = {*tools._CLIENT_RUN, *tools._REFUSED, "function", "custom", "namespace"}
+    assert declarable <= {*listed("Tools")}
+    # `open_page` is declared by nobody: it comes with `web_search`.
+    assert {*ToolKind} - {ToolKind.OPEN_PAGE} <= {*listed("Tools")}
+
+
+def test_every_repair_is_named_once() -> None:
+    left_out = ["item_left_out", "part_left_out", "tool_left_out"]
+    assert sorted(listed("Repair of the history")) == sorted([*Repair, *left_out])
+
+
+STATUSES = {
+    "stop": "completed",
+    "tool_calls": "completed",
+    "length": "incomplete",
+    "content_filter": "incomplete",
+    "insufficient_system_resource": "failed",
+    "aborted": "failed",
+}
+
+
+@pytest.mark.parametrize(("reason", "status"), STATUSES.items())
+def test_every_finish_reason_ends_as_the_page_says(reason: str, status: str) -> None:
+    ends = [row for row in rows("The answer") if {*named(row[1])[:1]} & {*STATUSES.values()}]
+    (row,) = [row for row in ends if reason in named(row[0])]
+    assert named(row[1])[0] == status
+    playing = machine()
+    final = judged(playing.start() + playing.feed(Chunk(finish_reason=reason)) + playing.finish())
+    assert final["status"] == status
+    if status == "incomplete":
+        assert final["incomplete_details"]["reason"] == named(row[1])[1]
+
+
+ERRORS = [row for row in rows("DeepSeek's errors") if row[0][0].isdigit()]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (int(status), message, row[1])
+        for row in ERRORS
+        for status in re.findall(r"\d{3}", row[0])
+        for message in re.findall('"(.+?)"', row[0]) or ["Something."]
+    ],
+)
+def test_every_error_of_deepseek_ends_as_the_page_says(status: int, message: str, told: str) -> None:
+    body = json.dumps({"error": {"message": message, "type": "x", "param": None, "code": "x"}}).encode()
+    error = failures.from_status(status, {"Retry-After": "7"}, body)
+    expected, code = re.findall(r"^(\d{3}) `(\w+)`", told)[0]
+    assert (errors.http_status(error), errors.http_body(error)["error"]["code"]) == (int(expected), code)
+    if "Retry-After" in told:
+        assert errors.http_headers(error) == {"Retry-After": "7"}
+    if "not to try again" in told:
+        assert errors.http_headers(error) == {"x-should-retry": "false"}
