@@ -62,19 +62,27 @@ def request_ids(path: Path) -> list[str]:
     return [line["request_id"] for line in lines if line["logger"] == "deepseek_proxy.requests"]
 
 
+def wait_for_lines(path: Path) -> None:
+    """The line of a request is written after its last byte."""
+    deadline = time.monotonic() + 5
+    while len(request_ids(path)) < REQUESTS and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def test_no_line_is_lost_and_every_worker_goes_on_in_the_new_file(gateway: Gateway, tmp_path: Path) -> None:
     logs = tmp_path / "log"
+    new = logs / "gateway.log"
     for batch in range(3):
         for number in range(REQUESTS):
             with gateway.ask(headers={"X-Request-ID": f"{batch}-{number}"}) as call:
                 assert call.reply().body
+        wait_for_lines(new)
         if batch < 2:
             rotate(tmp_path)
             time.sleep(1.1)
 
     older, old = sorted(logs.glob("gateway.log-*"))
     assert older.suffix == ".gz"
-    new = logs / "gateway.log"
     for batch, path in enumerate((older, old, new)):
         assert sorted(request_ids(path)) == [f"{batch}-{number}" for number in range(REQUESTS)]
     assert new.stat().st_mode & 0o777 == 0o640
