@@ -51,6 +51,7 @@ def configure(settings: Settings, secrets: Iterable[str] = ()) -> None:
     `SettingsError` when `log_dir` cannot be written.
     """
     close()
+    _displace_vercel()
     redactor = Redactor({*secrets_of(settings), *secrets}, exception_messages=settings.log_bodies)
     shared: list[logging.Handler] = []
     if _wants_stderr(settings, sys.stderr):
@@ -72,6 +73,16 @@ def configure(settings: Settings, secrets: Iterable[str] = ()) -> None:
     logging.getLogger(ERROR_LOGGER).setLevel(level)
     # Whoever asks for bodies gets them at any `log_level`; nobody else gets one at any.
     logging.getLogger(BODY_LOGGER).setLevel(logging.DEBUG if settings.log_bodies else _NEVER)
+
+
+def _displace_vercel() -> None:
+    """Takes the handler away that Vercel's runtime puts on the root logger (vercel-runtime 0.24).
+
+    It would write every record a second time, unmasked. What ours write to stderr, Vercel collects as well.
+    """
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if type(handler).__name__ == "VCLogHandler"]:
+        root.removeHandler(handler)
 
 
 def close() -> None:
