@@ -68,7 +68,7 @@ class ContextOverflow(InvalidRequest):
 
 
 class ContentRejected(InvalidRequest):
-    """DeepSeek's input moderation refused the prompt ("Content Exists Risk")."""
+    """DeepSeek's moderation refused the prompt ("Content Exists Risk"), or cut off the answer to it."""
 
     code = "invalid_prompt"
 

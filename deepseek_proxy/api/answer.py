@@ -20,6 +20,7 @@ from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
 from deepseek_proxy.translate.markup import Healer
+from deepseek_proxy.translate.responses import codex
 from deepseek_proxy.translate.responses.compaction import CompactionStream
 from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.request import ResponsesRequest
@@ -191,8 +192,9 @@ class Answer:
             search=parsed.search,
             cites=not parsed.is_json,
             shows_sources=parsed.shows_sources,
-            totals_last_turn=self._for_codex,
         )
+        if self._for_codex:
+            options = codex.adapted(options)
         if parsed.compacted_texts is not None:
             return CompactionStream(envelope, options, parsed.compacted_texts)
         return ResponseStream(envelope, options)

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
+from deepseek_proxy.api import responses
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.streaming import ClientGone
 from deepseek_proxy.errors import InternalError, InvalidRequest, MethodNotAllowed, NotFound, ProxyError
@@ -29,7 +30,7 @@ def register(app: Flask) -> None:
 
 def _proxy_error(error: ProxyError) -> Response:
     current_exchange().error = error
-    return Response(
+    return responses.failure_of(error) or Response(
         jsontext.dumps(openai_errors.http_body(error)),
         status=openai_errors.http_status(error),
         headers=openai_errors.http_headers(error),

@@ -28,17 +28,10 @@ def create() -> Response:
     """Creates a response."""
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
-    try:
-        caller = auth.identify(request, gateway.settings)
-        parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
-        answer = Answer(gateway, caller, exchange, parsed, for_codex=_from_codex())
-        return answer.streamed() if parsed.stream else answer.whole()
-    except ProxyError as error:
-        told = codex.as_stream_failure(error) if _from_codex() else None
-        if told is None:
-            raise
-        exchange.error = error
-        return streaming.frames(failure.failed(told, new_id(ids.RESPONSE), int(time.time())))
+    caller = auth.identify(request, gateway.settings)
+    parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
+    answer = Answer(gateway, caller, exchange, parsed, for_codex=_from_codex())
+    return answer.streamed() if parsed.stream else answer.whole()
 
 
 @blueprint.post("/v1/responses/compact")
@@ -71,6 +64,14 @@ def upgrade() -> Response:
     if request.headers.get("Upgrade", "").lower() == "websocket":
         raise UpgradeRequired("WebSockets are not served here: use POST with 'stream': true.")
     raise MethodNotAllowed(valid_methods=["POST"])
+
+
+def failure_of(error: ProxyError) -> Response | None:
+    """The answer to the current request, where its client listens to failures inside a stream alone."""
+    if request.endpoint != f"{blueprint.name}.{create.__name__}" or not _from_codex():
+        return None
+    told = codex.as_stream_failure(error)
+    return streaming.frames(failure.failed(told, new_id(ids.RESPONSE), int(time.time())))
 
 
 def _from_codex() -> bool:

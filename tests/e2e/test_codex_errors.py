@@ -15,7 +15,7 @@ from e2e.backend import Backend
 from e2e.codex import NEWEST, OLDER, OLDEST, Codex, Run
 from e2e.conftest import Start
 
-AT_ONCE: Final = 4
+AT_ONCE: Final = 8
 ONE_RETRY: Final = {"model_providers.gateway.stream_max_retries": 1}
 
 
@@ -27,9 +27,9 @@ class Outcome(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A fault of the simulator, the outcome, and words that the user reads."""
+    """What the simulator is told to do, the outcome, and words that the user reads."""
 
-    fault: str
+    directive: str
     outcome: Outcome
     words: str = ""
     config: dict[str, int] = {}
@@ -37,25 +37,33 @@ class Scene(NamedTuple):
 
 STOPS: Final = Outcome(1, completed=False)
 GIVES_UP: Final = Outcome(6, completed=False)
+GOES_ON: Final = Outcome(2, completed=True)
 SCENES: Final = {
-    "empty account": Scene("402", STOPS, "Quota exceeded"),
-    "wrong key": Scene("401", STOPS, "refused the API key"),
-    "context too long": Scene("context-length", STOPS, "ran out of room in the model's context window"),
-    "moderation": Scene("content-risk", STOPS, "Content Exists Risk"),
-    "wrong request": Scene("400 message=Nonsense", STOPS, "Nonsense"),
-    "rate limit": Scene("429 retry-after=1", GIVES_UP, "Too many requests"),
-    "rate limit that passes": Scene("429 retry-after=1 times=4", Outcome(2, completed=True)),
-    "failure": Scene("500", GIVES_UP, "DeepSeek failed"),
-    "cut stream": Scene("truncate after=3", GIVES_UP, "cut off"),
-    "cut stream that is whole in the end": Scene("truncate after=3 times=2", Outcome(3, completed=True)),
-    "reset": Scene("reset after=3 times=1", Outcome(2, completed=True)),
-    "interrupted": Scene("insufficient_system_resource times=1", Outcome(2, completed=True)),
+    "empty account": Scene("fault 402", STOPS, "Quota exceeded"),
+    "wrong key": Scene("fault 401", STOPS, "refused the API key"),
+    "context too long": Scene("fault context-length", STOPS, "ran out of room in the model's context window"),
+    "moderation": Scene("fault content-risk", STOPS, "Content Exists Risk"),
+    "filtered answer": Scene("fault content_filter", STOPS, "content filter cut the answer off"),
+    "wrong request": Scene("fault 400 message=Nonsense", STOPS, "Nonsense"),
+    "wrong address": Scene("fault html", STOPS, "Check upstream_url"),
+    "rate limit": Scene("fault 429 retry-after=1", GIVES_UP, "Too many requests"),
+    "rate limit that passes": Scene("fault 429 retry-after=1 times=4", GOES_ON),
+    "overload": Scene("fault 503", Outcome(2, completed=False), "overloaded", ONE_RETRY),
+    "overload that passes": Scene("fault 503 times=4", GOES_ON),
+    "failure": Scene("fault 500", GIVES_UP, "DeepSeek failed"),
+    "failure that passes": Scene("fault 500 times=4", GOES_ON),
+    "cut stream": Scene("fault truncate after=3", GIVES_UP, "cut off"),
+    "cut stream that is whole in the end": Scene(
+        "fault truncate after=3 times=2", Outcome(3, completed=True)
+    ),
+    "reset": Scene("fault reset after=3 times=1", GOES_ON),
+    "interrupted": Scene("fault insufficient_system_resource times=1", GOES_ON),
 }
-OVERLOAD: Final = {
-    # Only the newest waits; with five retries it takes half a minute.
-    NEWEST: Scene("503", Outcome(2, completed=False), "overloaded", ONE_RETRY),
-    OLDER: Scene("503", STOPS, "at capacity"),
-    OLDEST: Scene("503", STOPS, "at capacity"),
+TOO_LONG: Final = {
+    # An answer that has no room left is called incomplete. 0.142 asks for its rest, 0.118 for all of it.
+    NEWEST: Scene("finish length", STOPS, "max_output_tokens"),
+    OLDER: Scene("finish length", GOES_ON),
+    OLDEST: Scene("finish length", GIVES_UP, "max_output_tokens"),
 }
 
 
@@ -63,12 +71,12 @@ OVERLOAD: Final = {
 def test_failures(tmp_path: Path, start: Start, backend: Backend, version: str) -> None:
     gateway = start("quick", retry_max_seconds=0.1)
     backend.refusals_expected = True
-    scenes = {**SCENES, "overload": OVERLOAD[version]}
+    scenes = {**SCENES, "too long": TOO_LONG[version]}
 
     def play(name: str) -> Run:
         folder = tmp_path / name.replace(" ", "-")
         folder.mkdir()
-        prompt = f"Say hello to {name} [[simulate: fault {scenes[name].fault}]]"
+        prompt = f"Say hello to {name} [[simulate: {scenes[name].directive}]]"
         return Codex(folder, gateway, version).exec(prompt, config=scenes[name].config)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

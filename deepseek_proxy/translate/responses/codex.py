@@ -6,23 +6,33 @@ Pure: headers come in as strings, decisions go out. Refuses to be asked about an
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from deepseek_proxy.errors import (
     ContextOverflow,
-    Fault,
+    InternalError,
     ProxyError,
     QuotaExhausted,
     RateLimited,
-    Unauthenticated,
     UpstreamOverloaded,
 )
+from deepseek_proxy.translate.responses.options import StreamOptions
 
 # The first version that takes the effort `max` in a catalogue; older ones reject the whole of it.
 _KNOWS_MAX_EFFORT: Final = (0, 142)
 _VERSION = re.compile(r"(\d+)\.(\d+)")
+
+# What Codex itself says in the user's name: how each such part of a message begins and ends (0.80 to 0.169).
+_CONTEXT_BLOCKS: Final = (
+    ("# AGENTS.md instructions for ", "</INSTRUCTIONS>"),
+    ("<user_instructions>", "</user_instructions>"),
+    ("<environment_context>", "</environment_context>"),
+    ("<subagent_notification>", "</subagent_notification>"),
+    ("<turn_aborted>", "</turn_aborted>"),
+)
 
 
 def is_codex(originator: str | None, user_agent: str | None) -> bool:
@@ -49,19 +59,35 @@ def knows_max_effort(client_version: str | None) -> bool:
     return found is None or (int(found[1]), int(found[2])) >= _KNOWS_MAX_EFFORT
 
 
-def as_stream_failure(error: ProxyError) -> ProxyError | None:
-    """The error to send as `response.failed` with status 200, or None where the HTTP status does better.
+def is_context_block(text: str) -> bool:
+    """Whether a part of a user message is Codex's own: what still holds, it says anew after a compaction."""
+    text = text.strip()
+    return any(text.startswith(begin) and text.endswith(end) for begin, end in _CONTEXT_BLOCKS)
+
+
+def as_stream_failure(error: ProxyError) -> ProxyError:
+    """The error to send as `response.failed`, with status 200 also where nothing has been sent yet.
 
     By status alone, Codex tries a 401 six times and a 5xx thirty times, does not wait for a 429 (up to
     0.142), and hides our message. Inside a stream the code decides (0.104 to 0.169 alike):
     """
     if isinstance(error, (ContextOverflow, QuotaExhausted, RateLimited)):
-        return error  # it stops, or waits as long as the message says
-    if isinstance(error, Unauthenticated):
-        return _with_code(error, "invalid_prompt")  # stops at once and shows the message as it is
+        return error  # codes of OpenAI's own: Codex stops, or waits as long as the message says
     if isinstance(error, UpstreamOverloaded):
-        return _with_code(error, "slow_down")  # waits like for a rate limit; other codes give up or hammer
-    return error if error.fault in (Fault.UPSTREAM, Fault.ACCOUNT) else None
+        return _with_code(error, "rate_limit_exceeded")  # waits; `slow_down` ends it at once up to 0.142
+    if error.retryable or isinstance(error, InternalError):
+        return _with_code(error, "server_error")  # asks five times more within six seconds
+    return _with_code(error, "invalid_prompt")  # stops at once and shows the message as it is
+
+
+def adapted(options: StreamOptions) -> StreamOptions:
+    """Options of a response that Codex reads (0.118 to 0.169).
+
+    It takes `total_tokens` for what fills the context window, and compacts a conversation that seems too
+    long. It acts on the codes of failures, and asks six times for an answer that the content filter cut off,
+    if that is called incomplete.
+    """
+    return replace(options, totals_last_turn=True, filtered_is_failed=True, told=as_stream_failure)
 
 
 def _with_code(error: ProxyError, code: str) -> ProxyError:

@@ -6,6 +6,7 @@ For clients that listen to errors inside a stream alone (`codex.as_stream_failur
 from __future__ import annotations
 
 from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.translate.responses import parameters
 from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.stream import ResponseStream
@@ -21,5 +22,6 @@ def failed(error: ProxyError, response_id: str, now: int) -> bytes:
         remember=lambda _call_id, _text: None,
         now=lambda: now,
     )
-    machine = ResponseStream(Envelope(response_id, now, "", {}), options)
+    nothing_asked = parameters.echo({}, "none", parallel=True)
+    machine = ResponseStream(Envelope(response_id, now, "", nothing_asked), options)
     return machine.start() + machine.fail(error)

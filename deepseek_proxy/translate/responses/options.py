@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.translate import ids
 from deepseek_proxy.translate.responses.output import ReasoningOutput
 from deepseek_proxy.translate.sealed import Seal
@@ -36,5 +37,8 @@ class StreamOptions:
     shows_sources: bool = False
     """Whether searches show all that they found, as `include` asks."""
     totals_last_turn: bool = False
-    """Whether `total_tokens` is that of the last turn alone, where an answer takes several. Codex (0.118 to
-    0.169) takes it for what fills the context window, and compacts a conversation that seems too long."""
+    """Whether `total_tokens` is that of the last turn alone, where an answer takes several."""
+    filtered_is_failed: bool = False
+    """Whether an answer that the content filter cut off has failed, in place of being incomplete."""
+    told: Callable[[ProxyError], ProxyError] = lambda error: error
+    """The form in which the client understands a failure."""

@@ -20,7 +20,13 @@ from functools import partial
 from typing import Any, Final
 from typing import Literal as OneOf
 
-from deepseek_proxy.errors import ProxyError, SearchLimitReached, UpstreamError, UpstreamTruncated
+from deepseek_proxy.errors import (
+    ContentRejected,
+    ProxyError,
+    SearchLimitReached,
+    UpstreamError,
+    UpstreamTruncated,
+)
 from deepseek_proxy.translate import ids, jsontext, sse
 from deepseek_proxy.translate.history import AssistantText, Entry, Thinking
 from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Stage, ToolCallDelta, Usage
@@ -45,6 +51,11 @@ from deepseek_proxy.translate.usage import added, responses_usage
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _COMPLETED_REASONS: Final = frozenset({"stop", "tool_calls", "function_call"})
 _NO_USAGE: Final = Usage(0, 0, 0, 0)
+
+FILTERED: Final = (
+    "DeepSeek's content filter cut the answer off. Asked the same way again, it most likely would again: "
+    "change the request, or leave out what may have set the filter off."
+)
 
 Item = MessageItem | ReasoningItem | CallItem | CompactionItem | WebSearchItem
 
@@ -145,6 +156,8 @@ class ResponseStream:
                 return self._search()
             frames = self._close_all("completed")
             return frames + self._end("completed", completed_at=self._options.now())
+        if reason == "content_filter" and self._options.filtered_is_failed:
+            return self.fail(ContentRejected(FILTERED))
         if reason in _INCOMPLETE_REASONS:
             frames = self._close_all("incomplete")
             return frames + self._end("incomplete", incomplete_reason=_INCOMPLETE_REASONS[reason])
@@ -155,7 +168,7 @@ class ResponseStream:
         if self.response is not None:
             return b""
         self.error = error
-        fields = errors.stream_fields(error)
+        fields = errors.stream_fields(self._options.told(error))
         # Two shapes of this event are in the field, flat (SDK types) and nested (the wire): send both.
         flat = {key: fields[key] for key in ("code", "message", "param")}
         frames = self._emit.event("error", {**flat, "error": fields})
