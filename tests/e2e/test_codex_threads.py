@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 from e2e.backend import Backend, added_messages, results, text_of
-from e2e.codex import NEWEST, OLDEST, Codex
+from e2e.codex import NEWEST, OLDER, OLDEST, Codex
 from e2e.conftest import Start
 from harness.gateway import Gateway
 
@@ -77,12 +77,16 @@ def test_local_compaction(codex: Codex, backend: Backend) -> None:
     assert texts[-1] == "Second."
 
 
-@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+@pytest.mark.parametrize("version", [NEWEST, OLDER, OLDEST])
 def test_remote_compaction(tmp_path: Path, gateway: Gateway, backend: Backend, version: str) -> None:
-    """A provider named OpenAI is asked to compact: the newest Codex in a stream, the oldest by a route."""
+    """A provider named OpenAI is asked to compact: the newer two Codexes in a stream, the oldest by a route.
+
+    What Codex says in the user's name, it says anew where it still holds: it is there once, as it is now.
+    """
     backend.says({"text": "One."}, {"text": "THE SUMMARY"}, {"text": "Two."}, {"text": "Three."})
     remote = {"model_providers.gateway.name": "OpenAI"}
     codex = Codex(tmp_path, gateway, version)
+    (codex.work / "AGENTS.md").write_text("Be kind.\n")
     thread = codex.exec("First.", config=remote).thread
     small = {**remote, "model_auto_compact_token_limit": 2000}
     assert codex.exec("resume", thread, "Second.", config=small).answer == "Two."
@@ -93,6 +97,8 @@ def test_remote_compaction(tmp_path: Path, gateway: Gateway, backend: Backend, v
     assert texts.count("First.") == 1
     assert "One." not in texts
     assert any(text.endswith("THE SUMMARY") for text in texts)
+    assert sum(text.count("Be kind.") for text in texts) == 1
+    assert sum(text.count("<environment_context>") for text in texts) == 1
     assert texts[-1] == "Second."
     assert [text_of(message) for message in added_messages(last, after)] == ["Two.", "Third."]
 

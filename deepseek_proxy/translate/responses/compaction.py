@@ -15,14 +15,15 @@ from typing import Any, Final
 
 import orjson
 
-from deepseek_proxy.errors import UpstreamError
+from deepseek_proxy.errors import ContentRejected, UpstreamError
 from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.history import Entry, TextPart, UserMessage
 from deepseek_proxy.translate.hub import Delta, Literal, Stage
+from deepseek_proxy.translate.responses import codex
 from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.output import CompactionItem, ItemStatus, TextBuffer
 from deepseek_proxy.translate.responses.response import Envelope
-from deepseek_proxy.translate.responses.stream import ResponseStream
+from deepseek_proxy.translate.responses.stream import FILTERED, ResponseStream
 from deepseek_proxy.translate.sealed import Purpose
 
 PROMPT: Final = """\
@@ -67,12 +68,19 @@ def unpack(text: str) -> Compaction | None:
 
 
 def user_texts(entries: Iterable[Entry]) -> tuple[str, ...]:
-    """The texts of a conversation's user messages."""
-    return tuple(
-        "\n\n".join(part.text for part in entry.parts if isinstance(part, TextPart))
-        for entry in entries
-        if isinstance(entry, UserMessage)
-    )
+    """What the user wrote in a conversation, message by message; also before an earlier compaction."""
+    texts = []
+    for entry in entries:
+        if isinstance(entry, UserMessage):
+            parts = [part.text for part in entry.parts if isinstance(part, TextPart)]
+            text = "\n\n".join(parts).removeprefix(_MISSING_LEAD)
+            if text and not text.startswith(_LEAD) and not _is_context(parts):
+                texts.append(text)
+    return tuple(texts)
+
+
+def _is_context(parts: Sequence[str]) -> bool:
+    return bool(parts) and all(map(codex.is_context_block, parts))
 
 
 def kept_messages(value: object, new_id: ids.NewId) -> list[dict[str, Any]]:
@@ -84,9 +92,18 @@ def kept_messages(value: object, new_id: ids.NewId) -> list[dict[str, Any]]:
             content = item.get("content")
             if isinstance(content, str):
                 content = [{"type": "input_text", "text": content}]
+            if _is_context(_all_texts(content)):
+                continue
             fixed = {"type": "message", "status": "completed", "role": "user", "content": content}
             kept.append({"id": item.get("id") or new_id(ids.MESSAGE), **fixed})
     return kept
+
+
+def _all_texts(content: object) -> list[str]:
+    """The texts of a message's content parts; empty where one is no text."""
+    parts = content if isinstance(content, list) else ()
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return [text for text in texts if isinstance(text, str)] if len(texts) == len(parts) else []
 
 
 class CompactionStream(ResponseStream):
@@ -117,6 +134,8 @@ class CompactionStream(ResponseStream):
             return self.fail(UpstreamError("The model wrote no summary of the conversation."))
         if self.finish_reason == "length":
             return self.fail(UpstreamError("The summary of the conversation was cut off."))
+        if self.finish_reason == "content_filter":
+            return self.fail(ContentRejected(FILTERED))
         return super().finish()
 
     def _close_all(self, status: ItemStatus) -> bytes:
