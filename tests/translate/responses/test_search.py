@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness.machines import TOOL_NAME_LIMIT, events_of, numbered_ids, seal, unseal
+from openai.types.responses import ResponseFunctionWebSearch
+from openai.types.responses.response_output_text import AnnotationURLCitation
+
+from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate.history import TextPart, Thinking, ToolCall, ToolResult
+from deepseek_proxy.translate.responses import search
+from deepseek_proxy.translate.responses.emitter import Emitter
+from deepseek_proxy.translate.responses.search import Answered, Round, WebSearchItem
+from deepseek_proxy.translate.sealed import Purpose
+from deepseek_proxy.translate.search import OPEN_PAGE, SIZES, WEB_SEARCH, OpenPage, Options, Search, Told
+from deepseek_proxy.translate.sources import Source, Sources
+from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
+
+SKY = Source(3, "https://a.example/sky", "Sky")
+ROUND = Round(
+    (
+        Answered(WEB_SEARCH.kind, "call_0", '{"query": "sky"}', "[3] Sky"),
+        Answered(OPEN_PAGE.kind, "call_1", '{"url": "https://a.example/sky"}', "青い"),
+    ),
+    (SKY,),
+)
+
+
+# -- the hosted tool ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tool_type", "is_search"),
+    [
+        ("web_search", True),
+        ("web_search_2025_08_26", True),
+        ("web_search_preview", True),
+        ("web_search_preview_2025_03_11", True),
+        ("web_search_call", False),
+        ("web_searches", False),
+        ("file_search", False),
+    ],
+)
+def test_the_names_of_the_tool(tool_type: str, is_search: bool) -> None:
+    assert search.is_web_search(tool_type) is is_search
+
+
+@pytest.mark.parametrize(
+    ("tool", "options"),
+    [
+        ({}, Options()),
+        ({"search_context_size": "high"}, Options(size=SIZES["high"])),
+        ({"filters": {"allowed_domains": ["A.example"]}}, Options(domains=("a.example",))),
+        ({"filters": {"allowed_domains": []}}, Options()),
+        ({"filters": None, "user_location": {"type": "approximate", "country": "DE"}}, Options()),
+        ({"external_web_access": False, "search_content_types": ["text"]}, Options(live=False)),
+        ({"external_web_access": True, "indexed_web_access": True}, Options(found_only=True)),
+    ],
+)
+def test_what_the_tool_asks_for(tool: dict[str, Any], options: Options) -> None:
+    assert search.options({"type": "web_search", **tool}, "tools[0]") == options
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"search_context_size": "huge"}, "tools[0].search_context_size"),
+        ({"filters": []}, "tools[0].filters"),
+        ({"filters": {"allowed_domains": "a.example"}}, "tools[0].filters.allowed_domains"),
+        ({"filters": {"allowed_domains": ["a.example", 5]}}, "tools[0].filters.allowed_domains[1]"),
+        ({"external_web_access": "no"}, "tools[0].external_web_access"),
+    ],
+)
+def test_what_is_wrong_is_named(tool: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        search.options(tool, "tools[0]")
+    assert refused.value.param == param
+
+
+# -- items and citations --------------------------------------------------------------------------
+
+
+def item_of(action: Search | OpenPage, *, shows_sources: bool = False) -> WebSearchItem:
+    return WebSearchItem(Emitter(), 2, numbered_ids(), action, shows_sources=shows_sources)
+
+
+def test_a_search_from_its_beginning_to_its_end() -> None:
+    item = item_of(Search("sky", 10, Options()))
+    begun = events_of(item.open())
+    item.settle(Told("[3] Sky", ok=True, sources=(SKY,)))
+    ended = events_of(item.close("completed"))
+    shown = {
+        "id": "ws_1",
+        "type": "web_search_call",
+        "status": "in_progress",
+        "action": {"type": "search", "query": "sky"},
+    }
+    where = {"item_id": "ws_1", "output_index": 2}
+    assert [{**event, "sequence_number": None} for event in begun + ended] == [
+        {**event, "sequence_number": None}
+        for event in (
+            {"type": "response.output_item.added", "output_index": 2, "item": shown},
+            {"type": "response.web_search_call.in_progress", **where},
+            {"type": "response.web_search_call.searching", **where},
+            {"type": "response.web_search_call.completed", **where},
+            {
+                "type": "response.output_item.done",
+                "output_index": 2,
+                "item": {**shown, "status": "completed"},
+            },
+        )
+    ]
+    for event in (begun[0], ended[-1]):
+        ResponseFunctionWebSearch.model_validate(event["item"], strict=True)
+
+
+def test_a_failed_search_is_not_completed() -> None:
+    item = item_of(OpenPage("https://a.example", 0, 10))
+    item.open()
+    item.settle(Told("The page could not be opened.", ok=False))
+    (ended,) = events_of(item.close("completed"))
+    assert ended["item"]["status"] == "failed"
+    assert ended["item"]["action"] == {"type": "open_page", "url": "https://a.example"}
+    ResponseFunctionWebSearch.model_validate(ended["item"], strict=True)
+
+
+def test_sources_are_shown_to_who_asks_for_them() -> None:
+    item = item_of(Search("sky", 10, Options()), shows_sources=True)
+    assert "sources" not in item.current("in_progress")["action"]
+    item.settle(Told("[3] Sky", ok=True, sources=(SKY,)))
+    shown = item.current("completed")
+    assert shown["action"]["sources"] == [{"type": "url", "url": "https://a.example/sky"}]
+    ResponseFunctionWebSearch.model_validate(shown, strict=True)
+
+
+def test_citations_in_openais_shape() -> None:
+    known = Sources()
+    known.add([SKY])
+    (cited,) = search.citations("青い [3].", known)
+    assert cited == {
+        "type": "url_citation",
+        "start_index": 3,
+        "end_index": 6,
+        "url": "https://a.example/sky",
+        "title": "Sky",
+    }
+    AnnotationURLCitation.model_validate(cited, strict=True)
+
+
+# -- what is sealed -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thinking", [None, "", "Now I know – 看。"])
+def test_a_round_comes_back_as_it_was(thinking: str | None) -> None:
+    kept = search.unsealed(ROUND.token(seal, thinking), unseal)
+    assert kept is not None
+    assert (tuple(kept.round.calls), tuple(kept.round.sources)) == (ROUND.calls, ROUND.sources)
+    assert kept.entries(ToolTable(TOOL_NAME_LIMIT)) == [
+        ToolCall("call_0", "web_search", '{"query": "sky"}'),
+        ToolCall("call_1", "open_page", '{"url": "https://a.example/sky"}'),
+        ToolResult("call_0", None, (TextPart("[3] Sky"),)),
+        ToolResult("call_1", None, (TextPart("青い"),)),
+        *([] if thinking is None else [Thinking(thinking)]),
+    ]
+
+
+def test_a_round_knows_its_tools_under_their_alias() -> None:
+    table = ToolTable(TOOL_NAME_LIMIT)
+    table.declare(Tool(ToolKind.FUNCTION, "web_search"), None, {})
+    call = ROUND.entries(table)[0]
+    assert isinstance(call, ToolCall)
+    assert table.client_tool(call.name) == WEB_SEARCH
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        seal(Purpose.REASONING, "Hm"),
+        seal(Purpose.SEARCHES, '{"calls": [], "sources": [], "thinking": null}'),  # without the mark
+        "searches.",
+        "searches.foreign",
+        "searches." + seal(Purpose.REASONING, "Hm"),
+        "searches." + seal(Purpose.SEARCHES, "Hm"),
+        "searches." + seal(Purpose.SEARCHES, "[]"),
+        "searches."
+        + seal(Purpose.SEARCHES, '{"calls": [["dance", "c", "", ""]], "sources": [], "thinking": ""}'),
+        "searches."
+        + seal(Purpose.SEARCHES, '{"calls": [["web_search", "c"]], "sources": [], "thinking": ""}'),
+        "searches." + seal(Purpose.SEARCHES, '{"calls": [], "sources": [["x", "", ""]], "thinking": ""}'),
+    ],
+)
+def test_what_is_no_round_does_not_open(token: str) -> None:
+    assert search.unsealed(token, unseal) is None
