@@ -103,6 +103,18 @@ def test_remote_compaction(tmp_path: Path, gateway: Gateway, backend: Backend, v
     assert [text_of(message) for message in added_messages(last, after)] == ["Two.", "Third."]
 
 
+def test_compaction_that_does_not_fit_itself(codex: Codex, backend: Backend) -> None:
+    """Codex leaves out the oldest of the thread, and tries again."""
+    backend.refusals_expected = True
+    backend.says({"text": "One."}, {"fault": "context-length"}, {"text": "THE SUMMARY"}, {"text": "Two."})
+    codex.exec("First.")
+    small = {"model_auto_compact_token_limit": 2000}
+    assert codex.exec("resume", "--last", "Second.", config=small).answer == "Two."
+    _, refused, compacting, after = backend.bodies()
+    assert len(json.dumps(compacting["messages"])) < len(json.dumps(refused["messages"]))
+    assert any(text_of(message).endswith("THE SUMMARY") for message in after["messages"])
+
+
 # -- others ----------------------------------------------------------------------------------------
 
 
