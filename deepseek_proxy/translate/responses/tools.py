@@ -221,13 +221,17 @@ def _not_found(name: str) -> InvalidRequest:
 def echo(tools: Iterable[Any]) -> list[Any]:
     """`tools` as the Response repeats them: OpenAI fills in the keys that a function left out."""
     return [
-        {
-            **tool,
-            "description": tool.get("description"),
-            "parameters": tool.get("parameters"),
-            "strict": bool(tool.get("strict", True)),
-        }
-        if isinstance(tool, dict) and tool.get("type") == "function" and "name" in tool
-        else tool
+        _echo_function(tool) if isinstance(tool, dict) and tool.get("type") == "function" else tool
         for tool in tools
     ]
+
+
+def _echo_function(tool: Mapping[str, Any]) -> dict[str, Any]:
+    nested = tool.get("function")
+    function = {"type": "function", **nested} if "name" not in tool and isinstance(nested, dict) else tool
+    return {
+        **function,
+        "description": function.get("description"),
+        "parameters": function.get("parameters"),
+        "strict": bool(function.get("strict", True)),
+    }

@@ -281,6 +281,11 @@ def test_the_echo_fills_in_what_a_function_left_out() -> None:
     ]
 
 
+def test_the_echo_of_a_nested_function_is_flat() -> None:
+    nested = {"type": "function", "function": {"name": "f", "parameters": EMPTY}}
+    assert tools.echo([nested]) == tools.echo([{"type": "function", "name": "f", "parameters": EMPTY}])
+
+
 def test_openais_models_take_the_echo() -> None:
     echoed = tools.echo([FUNCTION, CUSTOM, {**NAMESPACE, "tools": NAMESPACE["tools"][:2]}, {"type": "shell"}])
     TypeAdapter(list[OpenAITool]).validate_python(echoed, strict=True)
