@@ -47,8 +47,8 @@ class Rounds:
             return self._poll_lookups(self._lookups)
         frames = self._relay.poll()
         if self.machine.actions is not None:
+            self._call.close(drain=True)  # first, so that a search can have its connection
             self._lookups = self._look_up(self.machine.actions)
-            self._call.close(drain=True)
         return frames
 
     def fail(self, error: ProxyError) -> bytes:
