@@ -121,6 +121,8 @@ class InputReader:
 
     def _part(self, part: Mapping[str, Any], path: str) -> Part | None:
         kind = part.get("type")
+        if not isinstance(kind, str):
+            kind = ""
         if kind in _TEXT_PARTS:
             return TextPart(fields.required_string(part, "text", path))
         if kind == "refusal":
@@ -238,9 +240,9 @@ class InputReader:
     def tool_search_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """The tools that a search found become callable; the model is told their names."""
         found = fields.array(item, "tools", path)
-        tools.declare(found, self._table, self._notes, f"{path}.tools", self._session)
-        names = ", ".join(str(tool.get("name")) for tool in found if isinstance(tool, dict))
-        return (self._result(item, (TextPart(f"Tools found: {names or 'none'}"),)),)
+        names = tools.declare(found, self._table, self._notes, f"{path}.tools", self._session)
+        text = f"Tools found, which can be called now: {', '.join(names) or 'none'}"
+        return (self._result(item, (TextPart(text),)),)
 
     def _result(self, item: Mapping[str, Any], parts: tuple[Part, ...]) -> ToolResult:
         call_id = item.get("call_id")

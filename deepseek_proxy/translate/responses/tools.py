@@ -77,18 +77,20 @@ def declare(
     notes: Counter[str],
     path: str = "tools",
     session: Session | None = None,
-) -> None:
+) -> list[str]:
     """Enters each of a request's `tools`. Raises `InvalidRequest` with the path of what is wrong.
 
-    A web search is offered by `session`, and left out where there is none.
+    A web search is offered by `session`, and left out where there is none. Returns the upstream names of what
+    the client runs.
     """
+    names = []
     for index, tool in enumerate(tools):
         where = f"{path}[{index}]"
         if not isinstance(tool, dict):
             raise fields.invalid_type(where, "an object", tool)
         kind = fields.required_string(tool, "type", where)
         if kind in ("function", "custom"):
-            _declare_named(tool, kind, table, where, None)
+            names.append(_declare_named(tool, kind, table, where, None))
         elif kind == "namespace":
             namespace = fields.required_string(tool, "name", where)
             for position, inner in enumerate(fields.array(tool, "tools", where)):
@@ -96,12 +98,13 @@ def declare(
                 if not isinstance(inner, dict):
                     raise fields.invalid_type(inner_path, "an object", inner)
                 inner_kind = fields.string(inner, "type", inner_path) or "function"
-                _declare_named(inner, inner_kind, table, inner_path, namespace)
+                names.append(_declare_named(inner, inner_kind, table, inner_path, namespace))
         elif kind in _CLIENT_RUN:
             hosted, description, parameters = _CLIENT_RUN[kind]
             table.declare(
                 hosted, tool.get("description") or description, tool.get("parameters") or parameters
             )
+            names.append(table.upstream_name(hosted))
         elif session is not None and search.is_web_search(kind):
             session.offer(table, search.options(tool, where))
         elif kind in _REFUSED:
@@ -112,26 +115,29 @@ def declare(
             )
         else:
             notes["tool_left_out"] += 1
+    return names
 
 
 def _declare_named(
-    tool: Mapping[str, Any], kind: str, table: ToolTable, path: str, namespace: str | None
-) -> None:
+    given: Mapping[str, Any], kind: str, table: ToolTable, path: str, namespace: str | None
+) -> str:
     # Chat Completions' nesting is a common slip: {"type": "function", "function": {"name": …}}.
-    if kind == "function" and "name" not in tool and isinstance(tool.get("function"), dict):
-        tool, path = tool["function"], f"{path}.function"
-    name = fields.required_string(tool, "name", path)
+    if kind == "function" and "name" not in given and isinstance(given.get("function"), dict):
+        given, path = given["function"], f"{path}.function"
+    name = fields.required_string(given, "name", path)
     if not name:
         raise fields.invalid_value(f"{path}.name", "empty string. Expected a tool name.")
-    description = fields.string(tool, "description", path)
+    description = fields.string(given, "description", path)
     if kind == "custom":
-        grammar = fields.mapping(tool, "format", path)
-        table.declare_freeform(Tool(ToolKind.CUSTOM, name, namespace), description, grammar)
+        tool = Tool(ToolKind.CUSTOM, name, namespace)
+        table.declare_freeform(tool, description, fields.mapping(given, "format", path))
     else:
-        parameters = tool.get("parameters")
+        tool = Tool(ToolKind.FUNCTION, name, namespace)
+        parameters = given.get("parameters")
         if parameters is not None and not isinstance(parameters, (dict, bool)):
             raise fields.invalid_type(f"{path}.parameters", "an object", parameters)
-        table.declare(Tool(ToolKind.FUNCTION, name, namespace), description, parameters)
+        table.declare(tool, description, parameters)
+    return table.upstream_name(tool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,11 @@ READ: list[tuple[str, dict[str, Any], list[Entry]]] = [
         [call("c", "tool_search", '{"query":"x"}')],
     ),
     ("tool_search_call", {"call_id": "c", "arguments": '{"q": 1}'}, [call("c", "tool_search", '{"q": 1}')]),
-    ("tool_search_output", {"call_id": "c", "tools": []}, [result("c", "Tools found: none")]),
+    (
+        "tool_search_output",
+        {"call_id": "c", "tools": []},
+        [result("c", "Tools found, which can be called now: none")],
+    ),
     (
         "local_shell_call",
         {
@@ -239,6 +243,8 @@ def test_extra_keys_of_a_message_that_is_sent_back_are_no_matter() -> None:
     "item",
     [
         message("user", {"type": "input_video", "url": "x"}),
+        message("user", {"type": ["input_text"], "text": "x"}),
+        message("user", {"text": "x"}),
         message("assistant", IMAGE),  # only the user and tools can show something
         message("system", IMAGE),
         {"type": "agent_message", "content": [{"type": "note"}]},
@@ -345,13 +351,16 @@ def test_names_in_the_history_become_the_names_sent_upstream() -> None:
 
 def test_tools_inside_items_can_be_called() -> None:
     table = ToolTable(TOOL_NAME_LIMIT)
-    found = {"type": "namespace", "name": "cal", "tools": [{"type": "function", "name": "add"}]}
+    odd = [{"type": "function", "name": name} for name in ("add", "list.all")]
+    found = {"type": "namespace", "name": "cal", "tools": odd}
     items = [
         {"type": "additional_tools", "role": "developer", "tools": [{"type": "custom", "name": "exec"}]},
         {"type": "tool_search_output", "call_id": "c", "tools": [found, {"type": "function", "name": "now"}]},
     ]
-    assert read(items, table) == [result("c", "Tools found: cal, now")]
-    assert table.declared_names == {"exec", "cal__add", "now"}
+    alias = table.upstream_name(Tool(ToolKind.FUNCTION, "list.all", "cal"))
+    told = f"Tools found, which can be called now: cal__add, {alias}, now"
+    assert read(items, table) == [result("c", told)]
+    assert table.declared_names == {"exec", "cal__add", alias, "now"}
 
 
 # -- compaction -----------------------------------------------------------------------------------
