@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry
 from deepseek_proxy.api import admission, errors, models, ops, responses, search
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
-from deepseek_proxy.ops import lifecycle, logs
+from deepseek_proxy.ops import lifecycle, logs, tracing
 from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.ops.tracing import Tracing
 from deepseek_proxy.sealing import Sealer, load_or_create_keys
 from deepseek_proxy.settings import Settings, load
 from deepseek_proxy.store.reasoning import ReasoningCache
@@ -17,8 +18,10 @@ from deepseek_proxy.upstream.client import Client
 from deepseek_proxy.upstream.search import Searcher
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, *, traces: Tracing | None = None) -> Flask:
     """The WSGI application. Without `settings` they come from the environment and the configuration file.
+
+    `traces` is for programs that have an OpenTelemetry provider of their own.
 
     Raises `SettingsError` when they are wrong.
     """
@@ -37,6 +40,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         metrics=metrics,
         reasoning=ReasoningCache(settings.reasoning_cache_bytes),
         drain=lifecycle.Drain(),
+        tracing=traces or tracing.create(settings),
     )
     app.extensions[EXTENSION] = gateway
     lifecycle.follow_server(gateway.drain)
@@ -52,7 +56,7 @@ def _attend(app: Flask, gateway: Gateway) -> None:
 
     @app.before_request
     def begin() -> None:
-        g.exchange = Exchange(request)
+        g.exchange = Exchange(request, gateway.tracing)
         admission.admit(request, gateway)
 
     @app.after_request

@@ -9,6 +9,7 @@ read at import time. `docs/configuration.md` is made of what stands here (`make 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import ipaddress
 import json
 import os
@@ -47,6 +48,7 @@ Bytes = Annotated[int, Field(gt=0)]
 FilePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 MIN_ADMIN_KEY_CHARACTERS = 16
+_TRACING_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 
 # Set where Vercel runs the application: it listens there, for everybody, and `host` says nothing.
 _VERCEL_VARIABLES = ("VERCEL", "VERCEL_IPC_PATH")
@@ -298,6 +300,13 @@ class Settings(BaseSettings):
             )
         return key
 
+    @field_validator("traces")
+    @classmethod
+    def _can_be_made(cls, traces: bool) -> bool:
+        if traces and not all(map(_is_installed, _TRACING_MODULES)):
+            raise ValueError("OpenTelemetry is not installed; run: pip install 'deepseek-proxy[otel]'")
+        return traces
+
     @field_validator("upstream_url")
     @classmethod
     def _plain_url(cls, url: AnyHttpUrl) -> AnyHttpUrl:
@@ -414,6 +423,13 @@ def _complaints(error: ValidationError, values: Mapping[str, Any]) -> Iterator[s
         variable = next((name for name in chosen if os.environ.get(name)), None)
         place = f"{path} ({variable})" if variable else path
         yield f"{place}: {text}" if place else text
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -173,7 +173,8 @@ class Answer:
 
         body, stream = jsontext.dumps(upstream), self._request.stream
         logs.log_body(self._exchange.id, "upstream_request", body)
-        sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend)
+        trace = self._exchange.begin_call()
+        sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend, trace=trace)
         return self._gateway.client.open(sent, since=began)
 
     def _machine(self) -> ResponseStream:

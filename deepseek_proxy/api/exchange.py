@@ -16,6 +16,7 @@ from deepseek_proxy.errors import Fault, ProxyError
 from deepseek_proxy.ops import logs
 from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.ops.record import RequestRecord
+from deepseek_proxy.ops.tracing import CONTEXT_HEADERS, Trace, Tracing
 from deepseek_proxy.pipeline import Tally
 from deepseek_proxy.translate.hub import Usage
 
@@ -26,7 +27,7 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 class Exchange:
     """Collects what becomes known of a request. `finish()` reports it, once."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, tracing: Tracing | None = None) -> None:
         sent = request.headers.get(REQUEST_ID_HEADER, "")
         self.id = sent if _USABLE_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}"
         self.method = request.method
@@ -46,11 +47,22 @@ class Exchange:
         self.repairs: Mapping[str, int] = {}
         self.unknown_fields: tuple[str, ...] = ()
         self._finished = False
+        self._trace: Trace | None = None
+        if tracing is not None:
+            route = request.url_rule.rule if request.url_rule is not None else None
+            context = {name: value for name in CONTEXT_HEADERS if (value := request.headers.get(name))}
+            self._trace = tracing.begin(request.method, route, context)
 
     def add_usage(self, usage: Usage | None) -> None:
         """Adds the tokens of one upstream answer: a request may take several."""
         if usage is not None:
             self.usage = Usage(*map(sum, zip(usage, self.usage))) if self.usage else usage
+
+    def begin_call(self) -> Mapping[str, str]:
+        """A call to DeepSeek begins: the headers by which it can be found in the request's trace."""
+        if self._trace is None:
+            return {}
+        return self._trace.call(self.upstream_model or "", self.stream)
 
     def finish(self, status: int, metrics: Metrics) -> None:
         if self._finished or self.dialect is None:
@@ -81,9 +93,12 @@ class Exchange:
             error_code=(self.error.code or "invalid_request") if self.error else None,
             repairs=self.repairs,
             unknown_fields=self.unknown_fields,
+            trace_id=self._trace.id if self._trace is not None else None,
         )
         logs.log_request(record)
         metrics.observe_request(record)
+        if self._trace is not None:
+            self._trace.end(record)
         # Attempts that got no answer have been counted, each one, where they were made.
         if self.answered and self.error is not None and self.error.fault is Fault.UPSTREAM:
             metrics.upstream_failed(self.error)

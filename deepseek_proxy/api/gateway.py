@@ -12,6 +12,7 @@ from flask import current_app
 from deepseek_proxy import models
 from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.ops.tracing import Tracing
 from deepseek_proxy.pipeline import Pace
 from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.settings import Settings
@@ -42,6 +43,7 @@ class Gateway:
     metrics: Metrics
     reasoning: ReasoningCache
     drain: Drain
+    tracing: Tracing | None = None
 
     @property
     def pace(self) -> Pace:

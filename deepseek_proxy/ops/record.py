@@ -64,6 +64,8 @@ class RequestRecord:
     """What was mended in the history: kind -> how often."""
     unknown_fields: tuple[str, ...] = ()
     """Paths of request fields that were ignored."""
+    trace_id: str | None = None
+    """W3C's id of the trace, where traces are made."""
 
     @property
     def failed(self) -> bool:

@@ -49,6 +49,8 @@ class Request:
     mend: Callable[[ProxyError], bytes | None]
     path: str = CHAT_COMPLETIONS
     refusal: Callable[[int, Mapping[str, str], bytes], ProxyError] = failures.from_status
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """The headers of W3C's trace context."""
 
 
 class Client:
@@ -165,6 +167,7 @@ class Client:
                 "Content-Length": str(len(request.body)),
                 "Accept": "text/event-stream" if request.stream else "application/json",
                 "X-Request-ID": request.request_id,
+                **request.trace,
             }
         )
         prepared.body = request.body

@@ -34,6 +34,7 @@ FULL = RequestRecord(
     error_code="server_error",
     repairs={"orphan_result": 1},
     unknown_fields=("verbosity",),
+    trace_id="0af7651916cd43dd8448eb211c80319c",
 )
 
 
