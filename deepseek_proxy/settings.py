@@ -195,6 +195,9 @@ class Settings(BaseSettings):
     heartbeat_seconds: Seconds = Field(
         15, description="A comment goes to the client after this much silence."
     )
+    client_stall_seconds: Seconds = Field(
+        120, description="A client that takes nothing for this long loses its connection."
+    )
     progress_seconds: Seconds = Field(
         60, description="A repeated `response.in_progress` goes out after this long without a data event."
     )

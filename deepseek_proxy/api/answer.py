@@ -50,7 +50,7 @@ class Answer:
         self._exchange = exchange
         self._request = parsed
         self._for_codex = for_codex
-        self._client_gone = streaming.watch(request)
+        self._client_gone = streaming.watch(request, gateway.settings.client_stall_seconds)
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream

@@ -23,7 +23,8 @@ def search() -> Response:
     """Runs the commands of one request, and answers with one text."""
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
-    settings, client_gone = gateway.settings, streaming.watch(request)
+    settings = gateway.settings
+    client_gone = streaming.watch(request, settings.client_stall_seconds)
     if settings.web_search == "off":
         raise NotFound("Web search is off. The operator of this gateway can set web_search to 'deepseek'.")
     caller = auth.identify(request, settings)

@@ -35,10 +35,17 @@ class ClientGone(Exception):
     """Nobody is there to answer."""
 
 
-def watch(request: Request) -> Callable[[], bool]:
-    """A question to ask now and then: has the client closed its connection?"""
+def watch(request: Request, stall_seconds: float) -> Callable[[], bool]:
+    """A question to ask now and then: has the client closed its connection?
+
+    From here on, a client that takes nothing for `stall_seconds` while something waits to be sent loses
+    its connection: it would hold a call to DeepSeek for as long as it likes.
+    """
     sock = next((request.environ[key] for key in _SOCKETS if key in request.environ), None)
-    return (lambda: _is_closed(sock)) if sock is not None else (lambda: False)
+    if sock is None:
+        return lambda: False
+    sock.settimeout(stall_seconds)
+    return lambda: _is_closed(sock)
 
 
 def _is_closed(sock: Any) -> bool:
@@ -76,12 +83,11 @@ def respond(
         raise
     stream = pipeline.stream(answer, gateway.pace, exchange.tally, client_gone, gateway.drain)
     response = Response(
-        _guarded(stream, answer, exchange, gateway.metrics),
+        _guarded(stream, call, answer, exchange, gateway.metrics),
         mimetype="text/event-stream",
         headers=_STREAM_HEADERS,
     )
-    # An answer that failed here may go on at the upstream for as long as it likes.
-    response.call_on_close(lambda: call.close(drain=answer.ended and answer.machine.error is None))
+    response.call_on_close(call.close)
     return response
 
 
@@ -108,12 +114,17 @@ def frames(whole: bytes) -> Response:
 
 
 def _guarded(
-    stream: Iterator[bytes], answer: Answer, exchange: Exchange, metrics: Metrics
+    stream: Iterator[bytes], call: Call | Rounds, answer: Answer, exchange: Exchange, metrics: Metrics
 ) -> Iterator[bytes]:
-    """`stream`, ended properly also if we fail: a client must never see a stream that just stops."""
+    """`stream`, ended properly also if we fail: a client must never see a stream that just stops.
+
+    Its HTTP body ends when the upstream's has: the connection is free then for the client's next request.
+    """
     with metrics.open_stream():
         try:
             yield from stream
+            # An answer that failed here may go on at the upstream for as long as it likes.
+            call.close(drain=answer.ended and answer.machine.error is None)
         except Exception:
             logger.exception("stream failed", extra={"request_id": exchange.id})
             yield answer.fail(

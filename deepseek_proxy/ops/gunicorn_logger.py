@@ -9,6 +9,7 @@ Refuses to know the application; imported only by gunicorn.
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,13 @@ class GunicornLogger(Logger):
             raise RuntimeError(str(error)) from None  # gunicorn prints these and stops
         self.loglevel = self.error_log.getEffectiveLevel()
         self.error_log.propagate = True  # the handlers are the root logger's
+
+    def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """A client that stalled (`client_stall_seconds`) is nobody's bug: a line, not a traceback."""
+        if isinstance(sys.exception(), TimeoutError):
+            self.error_log.warning("A client took nothing for too long and lost its connection.")
+        else:
+            super().exception(msg, *args, **kwargs)
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         """Called by a worker after each response."""
