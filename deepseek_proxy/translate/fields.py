@@ -11,6 +11,7 @@ from typing import Any
 
 from deepseek_proxy.errors import InvalidRequest
 
+_EXACT = 2.0**53  # the largest float between which and its neighbours no integer is missing
 _NAMES = {
     str: "a string",
     bool: "a boolean",
@@ -78,7 +79,7 @@ def integer(
     value = body.get(key)
     if value is None:
         return None
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise invalid_type(join(path, key), "an integer", value)

@@ -47,6 +47,12 @@ def test_a_float_without_a_fraction_is_an_integer() -> None:
     assert isinstance(value, int)
 
 
+def test_a_float_too_large_to_be_exact_is_no_integer() -> None:
+    """It could not be written back as one either."""
+    message = "Invalid type for 'x': expected an integer, but got a number instead."
+    assert refusal(lambda: fields.integer({"x": 1e300}, "x"))[0] == message
+
+
 # -- values that are wrong ------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ The conversations are played as clients play them: the items of an answer come b
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 
 from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.translate import jsontext
 from deepseek_proxy.translate.responses.request import parse
 from deepseek_proxy.translate.sealed import Purpose
 
@@ -205,6 +207,37 @@ def test_deepseek_accepts_whatever_is_sent(body: dict[str, Any], errand: bool, d
     except ProxyError as error:
         refused = error
     assert refused is None or (refused.param and refused.status in (400, 404))
+
+
+JUNK = st.sampled_from(
+    [None, True, 5, -0.5, 1e300, "", "x", [], {}, [5], ["x"], [None], [{}], {"type": 5}, {"a": None}]
+)
+
+
+def places_in(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything inside a JSON value."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [place for key in keys for place in ((value, key), *places_in(value[key]))]
+
+
+@settings(max_examples=600)
+@given(body=BODY, wrong=st.lists(st.tuples(st.integers(0, 500), JUNK), min_size=1, max_size=3))
+def test_no_body_whatever_is_a_fault_of_the_gateway(
+    body: dict[str, Any], wrong: list[tuple[int, Any]]
+) -> None:
+    body = orjson.loads(orjson.dumps(body))
+    for at, junk in wrong:
+        places = places_in(body)
+        container, key = places[at % len(places)]
+        container[key] = copy.deepcopy(junk)
+    refused = None
+    try:
+        request = parse(body, context())
+        assert jsontext.dumps(request.upstream)
+        assert machine_for(request).start()
+    except ProxyError as error:
+        refused = error
+    assert refused is None or refused.status in (400, 404)
 
 
 @settings(max_examples=150)
