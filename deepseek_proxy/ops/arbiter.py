@@ -95,7 +95,7 @@ def _manage_workers(server: Any) -> None:
     """Gunicorn's own, which would take replaced workers for a full crew, or for a surplus to get rid of."""
     workers = list(server.WORKERS.values())
     replaced = [worker for worker in workers if worker.age <= server.replaced_age]
-    if all(worker.ready[0] for worker in workers if worker not in replaced):
+    if sum(worker.ready[0] for worker in workers if worker not in replaced) >= server.num_workers:
         for worker in replaced:
             if not worker.told_to_leave:
                 worker.told_to_leave = True
