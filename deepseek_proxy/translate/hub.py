@@ -82,6 +82,7 @@ class Chunk:
 Delta = Chunk | Literal
 
 DONE: Final = b"[DONE]"
+_MAX_COUNT: Final = 2**53  # of tokens; JSON numbers beyond are not exact
 
 # A JSON string literal without \u escapes (a surrogate pair could be split over two of them) and without
 # `<`, at which leaked tool markup starts.
@@ -178,13 +179,13 @@ def parse_completion(body: Mapping[str, Any]) -> Chunk:
 def parse_usage(usage: object) -> Usage | None:
     """Token counts from DeepSeek's own keys, or from OpenAI's where another host sends those.
 
-    A count that is missing or no number is 0: it is not worth an answer.
+    A count that is missing or cannot be is 0, and no part is more than its whole: clients subtract.
     """
     if not isinstance(usage, dict):
         return None
 
     def count(value: object) -> int:
-        return int(value) if isinstance(value, (int, float)) else 0
+        return int(value) if isinstance(value, (int, float)) and 0 <= value < _MAX_COUNT else 0
 
     def detail(of: str, key: str) -> object:
         details = usage.get(of)
@@ -193,12 +194,9 @@ def parse_usage(usage: object) -> Usage | None:
     cached = usage.get("prompt_cache_hit_tokens")
     if cached is None:
         cached = detail("prompt_tokens_details", "cached_tokens")
-    return Usage(
-        prompt_tokens=count(usage.get("prompt_tokens")),
-        cached_tokens=count(cached),
-        completion_tokens=count(usage.get("completion_tokens")),
-        reasoning_tokens=count(detail("completion_tokens_details", "reasoning_tokens")),
-    )
+    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    reasoning = count(detail("completion_tokens_details", "reasoning_tokens"))
+    return Usage(prompt, min(count(cached), prompt), completion, min(reasoning, completion))
 
 
 def stream_error(error: object) -> UpstreamError:

@@ -101,6 +101,12 @@ def test_a_whole_completion_is_the_one_chunk_that_says_the_same() -> None:
         ({"prompt_tokens": 7, "completion_tokens": 2, "prompt_cache_hit_tokens": 0}, Usage(7, 0, 2, 0)),
         ({"prompt_tokens": 7.0, "completion_tokens_details": None}, Usage(7, 0, 0, 0)),
         ({"prompt_tokens": "many", "completion_tokens_details": [1]}, Usage(0, 0, 0, 0)),
+        ({"prompt_tokens": -1, "completion_tokens": 1e300}, Usage(0, 0, 0, 0)),
+        ({"prompt_tokens": 7, "prompt_cache_hit_tokens": 9}, Usage(7, 7, 0, 0)),
+        (
+            {"completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 3}},
+            Usage(0, 0, 2, 2),
+        ),
     ],
 )
 def test_usage_is_read_in_either_spelling(usage: Any, expected: Usage | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from harness import deepseek
+from harness.junk import WRONG, spoiled
 from harness.machines import (
     Event,
     completion_of,
@@ -212,6 +213,14 @@ def test_a_failure_fits_in_anywhere(stream: bytes, options: dict[str, Any], plac
     final = judged(data + playing.fail(UpstreamError("Gone.")))
     if not had_ended:
         assert (final["status"], final["error"]["message"]) == ("failed", "Gone.")
+
+
+@settings(max_examples=200)
+@given(answers([*FINISHED]), WRONG)
+def test_no_chunk_whatever_breaks_the_stream(
+    chunks: list[dict[str, Any]], wrong: list[tuple[int, Any]]
+) -> None:
+    judged(play([*map(deepseek.event, spoiled(chunks, wrong)), deepseek.DONE], fresh()))
 
 
 def folded(events: list[Event]) -> list[dict[str, Any]]:

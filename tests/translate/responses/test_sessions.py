@@ -7,7 +7,6 @@ The conversations are played as clients play them: the items of an answer come b
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 from harness import deepseek
 from harness.histories import PNG
+from harness.junk import WRONG, spoiled
 from harness.machines import context, healer_for, judged, machine_for, play, seal, turn
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,27 +209,12 @@ def test_deepseek_accepts_whatever_is_sent(body: dict[str, Any], errand: bool, d
     assert refused is None or (refused.param and refused.status in (400, 404))
 
 
-JUNK = st.sampled_from(
-    [None, True, 5, -0.5, 1e300, "", "x", [], {}, [5], ["x"], [None], [{}], {"type": 5}, {"a": None}]
-)
-
-
-def places_in(value: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of everything inside a JSON value."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    return [place for key in keys for place in ((value, key), *places_in(value[key]))]
-
-
 @settings(max_examples=600)
-@given(body=BODY, wrong=st.lists(st.tuples(st.integers(0, 500), JUNK), min_size=1, max_size=3))
+@given(body=BODY, wrong=WRONG)
 def test_no_body_whatever_is_a_fault_of_the_gateway(
     body: dict[str, Any], wrong: list[tuple[int, Any]]
 ) -> None:
-    body = orjson.loads(orjson.dumps(body))
-    for at, junk in wrong:
-        places = places_in(body)
-        container, key = places[at % len(places)]
-        container[key] = copy.deepcopy(junk)
+    body = spoiled(body, wrong)
     refused = None
     try:
         request = parse(body, context())
