@@ -37,6 +37,7 @@ DIALECTS: Final = frozenset({"responses", "chat", "messages", "models"})
 
 _FIRST_TOKEN_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STREAM_BUCKETS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_FOLDER_PREFIX: Final = "deepseek-proxy-metrics-"
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 logger = logging.getLogger(__name__)
@@ -167,12 +168,15 @@ def prepare_folder(parent: str | None) -> str | None:
     An operator's own folder is emptied of an earlier run's numbers. Else one is made in `parent`, or where
     temporary files go, and its path returned: the caller removes it in the end.
     """
-    if own := os.environ.get(MULTIPROCESS_VARIABLE):
+    own = os.environ.get(MULTIPROCESS_VARIABLE)
+    if own and not Path(own).name.startswith(
+        _FOLDER_PREFIX
+    ):  # else: of a server that started this one (USR2)
         Path(own).mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in Path(own).glob("*.db"):
             file.unlink()
         return None
-    folder = tempfile.mkdtemp(prefix="deepseek-proxy-metrics-", dir=parent)
+    folder = tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent)
     os.environ[MULTIPROCESS_VARIABLE] = folder
     return folder
 

@@ -293,6 +293,9 @@ def test_the_folder_is_made_or_the_operators_own_is_emptied(tmp_path, monkeypatc
     made = prepare_folder(str(tmp_path))
     assert made == os.environ["PROMETHEUS_MULTIPROC_DIR"]
     assert Path(made).parent == tmp_path
+    (Path(made) / "counter_1.db").write_bytes(b"of the server that starts this one")
+    assert prepare_folder(str(tmp_path)) not in (None, made)
+    assert (Path(made) / "counter_1.db").exists()
 
     own = tmp_path / "own"
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(own))
