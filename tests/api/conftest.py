@@ -53,6 +53,19 @@ class Face:
             environ_overrides=dict(environ or {}),
         )
 
+    @staticmethod
+    def events(response: TestResponse) -> list[dict[str, Any]]:
+        """The events of a stream, read to its end."""
+        frames = response.get_data(as_text=True).split("\n\n")
+        return [json.loads(frame.split("\ndata: ")[1]) for frame in frames if frame.startswith("event: ")]
+
+    @staticmethod
+    def finish(response: TestResponse) -> TestResponse:
+        """Reads an answer to its end and closes it."""
+        response.get_data()
+        response.close()
+        return response
+
     def lines(self) -> list[dict[str, Any]]:
         """The lines of requests that have ended. A response has ended when it is closed."""
         lines = map(json.loads, self._log.read_text().splitlines()) if self._log.exists() else ()
@@ -65,12 +78,6 @@ class Face:
             if series == f"deepseek_proxy_{name}":
                 return float(value)
         return 0
-
-
-def events(response: TestResponse) -> list[dict[str, Any]]:
-    """The events of a stream, read to its end."""
-    frames = response.get_data(as_text=True).split("\n\n")
-    return [json.loads(frame.split("\ndata: ")[1]) for frame in frames if frame.startswith("event: ")]
 
 
 @pytest.fixture
