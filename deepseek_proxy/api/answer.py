@@ -19,6 +19,7 @@ from deepseek_proxy.errors import InternalError, ProxyError
 from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
+from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.markup import Healer
 from deepseek_proxy.translate.responses import codex
 from deepseek_proxy.translate.responses.compaction import CompactionStream
@@ -27,7 +28,6 @@ from deepseek_proxy.translate.responses.request import ResponsesRequest
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.stream import ResponseStream
 from deepseek_proxy.translate.schema import MismatchError
-from deepseek_proxy.translate.search import Action, Outcome
 from deepseek_proxy.upstream import client
 from deepseek_proxy.upstream.call import Call
 from deepseek_proxy.upstream.search import Lookups
@@ -105,7 +105,7 @@ class Answer:
             machine = self._complete(parsed)
             if structured is None or machine.finish_reason != "stop" or not attempts_left:
                 break
-            if machine.said:
+            if machine.rounds.said:
                 break  # asked again, it would search again
             try:
                 structured.validate(machine.text)
@@ -157,9 +157,9 @@ class Answer:
     def _turn_of(self, machine: ResponseStream) -> Mapping[str, Any]:
         """The body of the machine's next turn."""
         parsed = self._request
-        if parsed.next_turn is None or not machine.said:
+        if parsed.next_turn is None or not machine.rounds.said:
             return parsed.upstream
-        return parsed.next_turn(machine.said, machine.usage.completion_tokens if machine.usage else 0)
+        return parsed.next_turn(machine.rounds.said, machine.usage.completion_tokens if machine.usage else 0)
 
     def _check(self) -> None:
         streaming.check(self._gateway, self._client_gone)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.pipeline import Relay
+from deepseek_proxy.translate.lookup import Action
 from deepseek_proxy.translate.responses.stream import ResponseStream
-from deepseek_proxy.translate.search import Action
 from deepseek_proxy.upstream.call import Call, Clocks
 from deepseek_proxy.upstream.search import Lookups
 

@@ -8,8 +8,6 @@ the requests.
 2. Every page found has one number in a conversation, by which the model cites it (`sources`).
 3. A failed search is told to the model, which can do without. No answer fails because of it.
 4. When the bounds are reached the model is told to answer; if it goes on all the same, the answer fails.
-
-Limits and shapes: DeepSeek "Search" and "Fetch", Oct and Nov 2026.
 """
 
 from __future__ import annotations
@@ -17,67 +15,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 
-from deepseek_proxy.errors import (
-    Fault,
-    ProxyError,
-    RateLimited,
-    SearchLimitReached,
-    UpstreamTimeout,
+from deepseek_proxy.errors import ProxyError, SearchLimitReached
+from deepseek_proxy.translate.lookup import (
+    MAX_QUERY_CHARACTERS,
+    OPEN_PAGE,
+    UNREADABLE,
+    WEB_SEARCH,
+    Action,
+    OpenPage,
+    Options,
+    Outcome,
+    Search,
+    WrongCall,
+    action_of,
+    failure,
+    usable_results,
 )
-from deepseek_proxy.translate import jsontext
-from deepseek_proxy.translate.sources import Found, Source, Sources, results_text
-from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
-
-WEB_SEARCH: Final = Tool(ToolKind.WEB_SEARCH, "web_search")
-OPEN_PAGE: Final = Tool(ToolKind.OPEN_PAGE, "open_page")
-KINDS: Final = frozenset({WEB_SEARCH.kind, OPEN_PAGE.kind})
-
-MAX_QUERY_CHARACTERS: Final = 128
-MAX_RESULTS: Final = 50
-MAX_URL_CHARACTERS: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much of the context window a search may take: OpenAI's `search_context_size` in numbers."""
-
-    results: int
-    max_results: int
-    content_characters: int
-    """Of the text of each page found; 0: summaries alone."""
-    page_characters: int
-    """Of one part of a page that is opened."""
-
-
-SIZES: Final[Mapping[str, Size]] = {
-    "low": Size(5, 10, 0, 12_000),
-    "medium": Size(10, 20, 0, 30_000),
-    "high": Size(20, 50, 2_000, 60_000),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a client asked for. No `domains` means all of them; subdomains belong to a domain.
-
-    Without `live` nothing is fetched: searches alone, which DeepSeek answers from its index. With
-    `found_only`, a page can be opened when a search has found it.
-    """
-
-    size: Size = SIZES["medium"]
-    domains: tuple[str, ...] = ()
-    live: bool = True
-    found_only: bool = False
-
-    def allows(self, url: str) -> bool:
-        return self.allows_host(host_of(url))
-
-    def allows_host(self, host: str) -> bool:
-        return not self.domains or any(host == d or host.endswith(f".{d}") for d in self.domains)
+from deepseek_proxy.translate.sources import Source, Sources, results_text
+from deepseek_proxy.translate.tools import ToolKind, ToolTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,98 +81,6 @@ def _parameters(properties: Mapping[str, Any], required: str) -> Mapping[str, An
     return {"type": "object", "properties": properties, "required": [required]}
 
 
-# -- what is asked of DeepSeek ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """One request to DeepSeek's Search. `query` is the model's own, without the sites it is kept to."""
-
-    query: str
-    count: int
-    options: Options
-
-    @property
-    def body(self) -> bytes:
-        query, count = self.query, self.count
-        if len(self.options.domains) == 1:
-            narrowed = f"{query} site:{self.options.domains[0]}"
-            query = narrowed if len(narrowed) <= MAX_QUERY_CHARACTERS else query
-        if self.options.domains:
-            count = MAX_RESULTS  # those of other sites are left out afterwards
-        body: dict[str, Any] = {"query": query, "count": count}
-        if self.options.size.content_characters:
-            body["need_content"] = True
-        return jsontext.dumps(body)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPage:
-    """One request to DeepSeek's Fetch, of which the part from character `start` on is told."""
-
-    url: str
-    start: int
-    max_characters: int
-
-    @property
-    def body(self) -> bytes:
-        return jsontext.dumps({"url": self.url})
-
-
-Action = Search | OpenPage
-Outcome = bytes | ProxyError
-"""What came of an action: the body of DeepSeek's answer, or why there is none."""
-
-
-class _WrongCall(Exception):
-    """A call that cannot be made; the message is for the model."""
-
-
-def _action(kind: ToolKind, arguments: str, options: Options) -> Action:
-    try:
-        given = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
-        raise _WrongCall("The arguments are not a JSON object.")
-    return _search(given, options) if kind is ToolKind.WEB_SEARCH else _open_page(given, options)
-
-
-def _search(given: Mapping[str, Any], options: Options) -> Search:
-    query = given.get("query")
-    if not isinstance(query, str) or not query.strip():
-        raise _WrongCall('"query" has to be a text.')
-    if len(query) > MAX_QUERY_CHARACTERS:
-        raise _WrongCall(f'"query" has {len(query)} characters; at most {MAX_QUERY_CHARACTERS} are allowed.')
-    return Search(
-        query, min(_positive(given.get("count"), options.size.results), options.size.max_results), options
-    )
-
-
-def _open_page(given: Mapping[str, Any], options: Options) -> OpenPage:
-    url = given.get("url")
-    if not isinstance(url, str) or len(url) > MAX_URL_CHARACTERS or not host_of(url):
-        raise _WrongCall('"url" has to be a whole address that begins with https:// or http://.')
-    if not options.live:
-        raise _WrongCall("Pages cannot be opened here; search results are all there is.")
-    if not options.allows(url):
-        raise _WrongCall(f"Only pages of these sites can be opened: {', '.join(options.domains)}.")
-    return OpenPage(url, _positive(given.get("start"), 0), options.size.page_characters)
-
-
-def _positive(value: object, default: int) -> int:
-    return value if isinstance(value, int) and value > 0 else default
-
-
-def host_of(url: str) -> str:
-    """The host of a web address, "" where it is none."""
-    try:
-        parts = urlsplit(url)
-        return parts.hostname or "" if parts.scheme in ("http", "https") else ""
-    except ValueError:
-        return ""
-
-
 # -- one answer's searches --------------------------------------------------------------------------
 
 
@@ -235,7 +101,6 @@ class Told:
     sources: tuple[Source, ...] = ()
 
 
-UNREADABLE: Final = "DeepSeek's answer could not be read. Try something else."
 _LIMIT: Final = (
     "No more searches are possible for this answer, and nothing was searched. "
     "Answer now with what you know, and say what could not be found out."
@@ -296,10 +161,10 @@ class Session:
             return Planned(None, _LIMIT)
         options = self._options or Options()
         try:
-            action = _action(kind, arguments, options)
+            action = action_of(kind, arguments, options)
             if options.found_only and isinstance(action, OpenPage) and not self.sources.has(action.url):
-                raise _WrongCall("Only pages that a search has found can be opened.")
-        except _WrongCall as wrong:
+                raise WrongCall("Only pages that a search has found can be opened.")
+        except WrongCall as wrong:
             return Planned(None, str(wrong))
         self.searches += 1
         return Planned(action)
@@ -334,31 +199,3 @@ class Session:
             return Told(f"{head}(The page has {len(content)} characters.)", ok=True, sources=(source,))
         more = f'\n\n(The page goes on: "start": {end} of {len(content)}.)' if end < len(content) else ""
         return Told(head + part + more, ok=True, sources=(source,))
-
-
-def usable_results(answer: Mapping[str, Any], search: Search) -> list[Found]:
-    """The results to show: web pages of the sites that are asked for, as many as are asked for.
-
-    Raises `AttributeError`, `KeyError` or `TypeError` for an answer of another shape.
-    """
-    urls = ((result.get("url"), result) for result in answer["results"])
-    usable = [
-        Found.of(result)
-        for url, result in urls
-        if isinstance(url, str) and host_of(url) and search.options.allows(url)
-    ]
-    return usable[: search.count]
-
-
-def failure(action: Action | None, error: ProxyError) -> str:
-    """Why an action has no result, as the model reads it."""
-    what = "The page could not be opened" if isinstance(action, OpenPage) else "The search failed"
-    if isinstance(error, RateLimited):
-        why = "too many searches at this moment"
-    elif isinstance(error, UpstreamTimeout):
-        why = "it took too long"
-    elif error.fault is Fault.CLIENT:
-        why = error.message
-    else:
-        why = "the search service does not answer"
-    return f"{what}: {why.rstrip('.')}. Go on without it, or try something else."

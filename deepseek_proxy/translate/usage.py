@@ -14,12 +14,16 @@ def added(one: Usage | None, other: Usage | None) -> Usage | None:
     return Usage(*map(sum, zip(one, other, strict=True)))
 
 
-def responses_usage(usage: Usage) -> dict[str, Any]:
-    """`ResponseUsage`. openai-python 3.52 requires `cache_write_tokens`; DeepSeek bills none."""
+def responses_usage(usage: Usage, total_of: Usage | None = None) -> dict[str, Any]:
+    """`ResponseUsage`. openai-python 3.52 requires `cache_write_tokens`; DeepSeek bills none.
+
+    `total_of` are the tokens that `total_tokens` is of, where those are not all.
+    """
+    total = total_of or usage
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "total_tokens": total.prompt_tokens + total.completion_tokens,
     }

@@ -12,7 +12,7 @@ from typing import Final
 
 from deepseek_proxy.errors import NotFound, ProxyError, QuotaExhausted, Unauthenticated, UpstreamError
 from deepseek_proxy.settings import Settings
-from deepseek_proxy.translate.search import Action, Outcome, Search
+from deepseek_proxy.translate.lookup import Action, Outcome, Search
 from deepseek_proxy.upstream import failures
 from deepseek_proxy.upstream.call import Call, Clocks
 from deepseek_proxy.upstream.client import FETCH, SEARCH, Client, Request

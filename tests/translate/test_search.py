@@ -6,29 +6,9 @@ from typing import Any
 
 import pytest
 
-from deepseek_proxy.errors import (
-    InvalidRequest,
-    NotFound,
-    ProxyError,
-    RateLimited,
-    SearchLimitReached,
-    UpstreamError,
-    UpstreamTimeout,
-)
-from deepseek_proxy.translate.search import (
-    MAX_QUERY_CHARACTERS,
-    OPEN_PAGE,
-    SIZES,
-    WEB_SEARCH,
-    Action,
-    Limits,
-    OpenPage,
-    Options,
-    Planned,
-    Search,
-    Session,
-    Told,
-)
+from deepseek_proxy.errors import SearchLimitReached, UpstreamTimeout
+from deepseek_proxy.translate.lookup import OPEN_PAGE, SIZES, WEB_SEARCH, Action, OpenPage, Options
+from deepseek_proxy.translate.search import Limits, Planned, Session, Told
 from deepseek_proxy.translate.sources import Source
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
@@ -59,10 +39,6 @@ def action(session: Session, kind: ToolKind = WEB_SEARCH.kind, **arguments: Any)
     return made
 
 
-def sent(made: Action) -> Any:
-    return json.loads(made.body)
-
-
 def told(session: Session, made: Action, answer: Any) -> Told:
     return session.tell(made, json.dumps(answer).encode())
 
@@ -89,11 +65,8 @@ def test_without_live_access_no_page_can_be_opened() -> None:
 
 
 def test_the_model_is_told_of_the_sites_it_is_kept_to() -> None:
-    options = Options(domains=("a.example", "b.example"))
-    assert (
-        "Only these sites are searched: a.example, b.example."
-        in (declared(options)["web_search"]["description"])
-    )
+    description = declared(Options(domains=("a.example", "b.example")))["web_search"]["description"]
+    assert description.endswith("Only these sites are searched: a.example, b.example.")
 
 
 def test_deepseek_accepts_the_declarations(deepseek_check: Callable[[Any], Any]) -> None:
@@ -121,97 +94,7 @@ def test_a_session_without_an_offer_offers_nothing() -> None:
     assert offered().is_offered
 
 
-# -- what is asked of DeepSeek --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "arguments", "body"),
-    [
-        (Options(), {"query": "sky"}, {"query": "sky", "count": 10}),
-        (Options(), {"query": " 青い 空 "}, {"query": " 青い 空 ", "count": 10}),
-        (Options(), {"query": "sky", "count": 3}, {"query": "sky", "count": 3}),
-        (Options(), {"query": "sky", "count": 500}, {"query": "sky", "count": 20}),
-        (Options(), {"query": "sky", "count": -1}, {"query": "sky", "count": 10}),
-        (Options(), {"query": "sky", "count": "many"}, {"query": "sky", "count": 10}),
-        (Options(size=SIZES["low"]), {"query": "sky"}, {"query": "sky", "count": 5}),
-        (
-            Options(size=SIZES["high"]),
-            {"query": "sky"},
-            {"query": "sky", "count": 20, "need_content": True},
-        ),
-        (
-            Options(domains=("a.example",)),
-            {"query": "sky"},
-            {"query": "sky site:a.example", "count": 50},
-        ),
-        (
-            Options(domains=("a.example",)),
-            {"query": "x" * 120},
-            {"query": "x" * 120, "count": 50},
-        ),
-        (Options(domains=("a.example", "b.example")), {"query": "sky"}, {"query": "sky", "count": 50}),
-    ],
-)
-def test_a_search(options: Options, arguments: dict[str, Any], body: dict[str, Any]) -> None:
-    made = action(offered(options), **arguments)
-    assert isinstance(made, Search)
-    assert sent(made) == body
-
-
-def test_a_page_to_open() -> None:
-    made = action(offered(), OPEN_PAGE.kind, url="https://a.example/x?y=1", start=5)
-    assert made == OpenPage("https://a.example/x?y=1", 5, SIZES["medium"].page_characters)
-    assert sent(made) == {"url": "https://a.example/x?y=1"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "refusal"),
-    [
-        (WEB_SEARCH.kind, "", "The arguments are not a JSON object."),
-        (WEB_SEARCH.kind, '{"query": ', "The arguments are not a JSON object."),
-        (WEB_SEARCH.kind, '["sky"]', "The arguments are not a JSON object."),
-        (WEB_SEARCH.kind, "{}", '"query" has to be a text.'),
-        (WEB_SEARCH.kind, '{"query": "  "}', '"query" has to be a text.'),
-        (WEB_SEARCH.kind, '{"query": 5}', '"query" has to be a text.'),
-        (OPEN_PAGE.kind, "{}", '"url" has to be a whole address'),
-        (OPEN_PAGE.kind, '{"url": "a.example"}', '"url" has to be a whole address'),
-        (OPEN_PAGE.kind, '{"url": "file:///etc/passwd"}', '"url" has to be a whole address'),
-        (OPEN_PAGE.kind, '{"url": "http://["}', '"url" has to be a whole address'),
-    ],
-)
-def test_a_call_that_cannot_be_made_is_refused(kind: ToolKind, arguments: str, refusal: str) -> None:
-    (plan,) = offered().plan([(kind, arguments)])
-    assert plan.action is None
-    assert plan.refusal.startswith(refusal)
-
-
-def test_what_is_too_long_is_refused() -> None:
-    assert "at most 128" in planned(offered(), query="x" * (MAX_QUERY_CHARACTERS + 1)).refusal
-    assert planned(offered(), OPEN_PAGE.kind, url="https://a.example/" + "x" * 8192).action is None
-
-
-@pytest.mark.parametrize(
-    ("url", "allowed"),
-    [
-        ("https://a.example/x", True),
-        ("http://A.Example", True),
-        ("https://docs.a.example:8443/", True),
-        ("https://nota.example/", False),
-        ("https://a.example.evil.example/", False),
-        ("https://evil.example/?a.example", False),
-        ("https://a.example@evil.example/", False),
-    ],
-)
-def test_pages_of_other_sites_are_not_opened(url: str, allowed: bool) -> None:
-    session = offered(Options(domains=("a.example",)))
-    plan = planned(session, OPEN_PAGE.kind, url=url)
-    assert (plan.action is not None) is allowed
-    assert allowed or plan.refusal == "Only pages of these sites can be opened: a.example."
-
-
-def test_without_live_access_a_page_is_refused() -> None:
-    plan = planned(offered(Options(live=False)), OPEN_PAGE.kind, url="https://a.example")
-    assert plan.refusal.startswith("Pages cannot be opened here")
+# -- bounds ---------------------------------------------------------------------------------------
 
 
 def test_only_what_was_found_can_be_opened_where_that_is_asked_for() -> None:
@@ -223,9 +106,6 @@ def test_only_what_was_found_can_be_opened_where_that_is_asked_for() -> None:
     told(session, action(session, query="sky"), {"results": [result(found)]})
     assert planned(session, OPEN_PAGE.kind, url=found).action is not None
     assert planned(session, OPEN_PAGE.kind, url=found + "?secret=1").action is None
-
-
-# -- bounds ---------------------------------------------------------------------------------------
 
 
 def runs(session: Session, calls: int = 1) -> list[bool]:
@@ -289,22 +169,6 @@ def test_results_are_numbered_over_the_whole_conversation() -> None:
     assert [source.number for source in second.sources] == [6, 5]
 
 
-def test_results_of_other_sites_and_beyond_the_count_are_left_out() -> None:
-    session = offered(Options(domains=("a.example",)))
-    urls = ["https://b.example", "https://a.example/1", "https://x.a.example", "https://a.example/2"]
-    answer = {"results": [result(url) for url in urls]}
-    found = told(session, action(session, query="sky", count=2), answer)
-    assert [source.url for source in found.sources] == ["https://a.example/1", "https://x.a.example"]
-
-
-@pytest.mark.parametrize("url", [None, "", 5, "javascript:alert(1)", "ftp://a.example"])
-def test_a_result_without_a_web_address_is_left_out(url: Any) -> None:
-    session = offered()
-    assert told(session, action(session, query="sky"), {"results": [result(url)]}) == Told(
-        "Nothing was found. Try other words.", ok=True
-    )
-
-
 def test_nothing_found_on_the_sites_says_so() -> None:
     session = offered(Options(domains=("a.example",)))
     found = told(session, action(session, query="sky"), {"results": []})
@@ -348,24 +212,8 @@ def test_an_answer_of_another_shape_is_a_failed_search(body: bytes) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("error", "why"),
-    [
-        (RateLimited("Too many"), "too many searches at this moment"),
-        (UpstreamTimeout("The answer took longer than 120 seconds."), "it took too long"),
-        (UpstreamError("DeepSeek failed: secret.internal"), "the search service does not answer"),
-        (
-            InvalidRequest("'url' must be a valid HTTP or HTTPS URL"),
-            "'url' must be a valid HTTP or HTTPS URL",
-        ),
-        (NotFound("it cannot be reached"), "it cannot be reached"),
-    ],
-)
-def test_a_failure_is_told_and_the_model_goes_on(error: ProxyError, why: str) -> None:
+def test_a_failure_is_told_and_the_model_goes_on() -> None:
     session = offered()
-    end = "Go on without it, or try something else."
-    assert session.tell(action(session, query="sky"), error) == Told(
-        f"The search failed: {why}. {end}", ok=False
-    )
-    page = action(session, OPEN_PAGE.kind, url="https://a.example")
-    assert session.tell(page, error) == Told(f"The page could not be opened: {why}. {end}", ok=False)
+    failed = session.tell(action(session, query="sky"), UpstreamTimeout("Late."))
+    assert (failed.ok, failed.sources) == (False, ())
+    assert failed.text.startswith("The search failed: it took too long.")

@@ -25,7 +25,7 @@ from deepseek_proxy.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
-from deepseek_proxy.translate.search import Action, OpenPage, Options, Outcome, Search
+from deepseek_proxy.translate.lookup import Action, OpenPage, Options, Outcome, Search
 from deepseek_proxy.upstream.client import Client
 from deepseek_proxy.upstream.search import MAX_ANSWER_BYTES, Lookups, Searcher
 

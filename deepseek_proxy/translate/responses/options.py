@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.translate import ids
 from deepseek_proxy.translate.responses.output import ReasoningOutput
+from deepseek_proxy.translate.responses.search import citations
 from deepseek_proxy.translate.sealed import Seal
 from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import ToolTable
@@ -42,3 +44,7 @@ class StreamOptions:
     """Whether an answer that the content filter cut off has failed, in place of being incomplete."""
     told: Callable[[ProxyError], ProxyError] = lambda error: error
     """The form in which the client understands a failure."""
+
+    def cite(self, text: str) -> list[dict[str, Any]]:
+        """The annotations of a text that is whole."""
+        return citations(text, self.search.sources) if self.cites else []

@@ -8,14 +8,17 @@ begins and ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from deepseek_proxy.translate.history import Entry
+from deepseek_proxy.translate.lookup import KINDS, Outcome
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.search import Answered, Round, WebSearchItem
-from deepseek_proxy.translate.search import KINDS, Outcome, Planned, Session, Told
+from deepseek_proxy.translate.sealed import Purpose, Seal
+from deepseek_proxy.translate.search import Planned, Session, Told
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
 
@@ -108,7 +111,12 @@ class Rounds:
         """Whether there is a round that a reasoning item has to carry."""
         return self._uncarried is not None
 
-    def carry(self) -> Round | None:
-        """The round that a new reasoning item carries."""
+    def sealer(self, seal: Seal, *, known: bool) -> Callable[[str], str]:
+        """What makes the `encrypted_content` of a new reasoning item: it carries the round that waits.
+
+        Where the thinking is not `known`, the item is there for that alone.
+        """
         carried, self._uncarried = self._uncarried, None
-        return carried
+        if carried is None:
+            return partial(seal, Purpose.REASONING)
+        return lambda text: carried.token(seal, text if known else None)

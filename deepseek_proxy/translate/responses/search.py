@@ -16,10 +16,11 @@ import orjson
 
 from deepseek_proxy.translate import fields, ids, jsontext
 from deepseek_proxy.translate.history import Entry, TextPart, Thinking, ToolCall, ToolResult
+from deepseek_proxy.translate.lookup import OPEN_PAGE, SIZES, WEB_SEARCH, Action, Options, Search
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.output import ItemStatus
 from deepseek_proxy.translate.sealed import Purpose, Seal, Unseal
-from deepseek_proxy.translate.search import OPEN_PAGE, SIZES, WEB_SEARCH, Action, Options, Search, Told
+from deepseek_proxy.translate.search import Told
 from deepseek_proxy.translate.sources import Source, Sources
 from deepseek_proxy.translate.tools import ToolKind, ToolTable
 

@@ -15,8 +15,7 @@ import orjson
 
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.translate import fields
-from deepseek_proxy.translate.responses import search
-from deepseek_proxy.translate.search import (
+from deepseek_proxy.translate.lookup import (
     MAX_QUERY_CHARACTERS,
     SIZES,
     UNREADABLE,
@@ -29,6 +28,7 @@ from deepseek_proxy.translate.search import (
     host_of,
     usable_results,
 )
+from deepseek_proxy.translate.responses import search
 
 _SIZE_OF_LENGTH: Final = {"short": "low", "medium": "medium", "long": "high"}
 _MAX_MATCHES: Final = 20

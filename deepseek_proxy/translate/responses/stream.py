@@ -15,8 +15,7 @@ Refuses to know where chunks come from, what time it is, and how bytes travel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from typing import Literal as OneOf
 
@@ -28,8 +27,9 @@ from deepseek_proxy.errors import (
     UpstreamTruncated,
 )
 from deepseek_proxy.translate import ids, jsontext, sse
-from deepseek_proxy.translate.history import AssistantText, Entry, Thinking
+from deepseek_proxy.translate.history import AssistantText, Thinking
 from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Stage, ToolCallDelta, Usage
+from deepseek_proxy.translate.lookup import KINDS, Action, Outcome
 from deepseek_proxy.translate.responses import errors
 from deepseek_proxy.translate.responses.calls import ITEM_OF_KIND, CallItem
 from deepseek_proxy.translate.responses.emitter import Emitter
@@ -42,9 +42,7 @@ from deepseek_proxy.translate.responses.output import (
 )
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.rounds import Rounds
-from deepseek_proxy.translate.responses.search import WebSearchItem, citations
-from deepseek_proxy.translate.sealed import Purpose
-from deepseek_proxy.translate.search import KINDS, Action, Outcome
+from deepseek_proxy.translate.responses.search import WebSearchItem
 from deepseek_proxy.translate.tools import Tool, ToolKind
 from deepseek_proxy.translate.usage import added, responses_usage
 
@@ -79,7 +77,7 @@ class ResponseStream:
         self._turn_begin = 0  # number of the items before the turn
         self._usage: Usage | None = None  # of the turn
         self._spent: Usage | None = None  # in the turns before
-        self._rounds = Rounds(options.search, options.tools)
+        self.rounds = Rounds(options.search, options.tools)
         self.actions: Sequence[Action] | None = None
         """What is to be run before the stream can go on; None while a turn is under way."""
         self.finish_reason: str | None = None
@@ -98,11 +96,6 @@ class ResponseStream:
     def usage(self) -> Usage | None:
         """The tokens of all turns so far."""
         return added(self._spent, self._usage)
-
-    @property
-    def said(self) -> Sequence[Entry]:
-        """What the turns that have ended add to the conversation, for the next one."""
-        return self._rounds.said
 
     def start(self) -> bytes:
         """`response.created` and `response.in_progress`."""
@@ -152,7 +145,7 @@ class ResponseStream:
         if reason is None:
             return self.fail(UpstreamTruncated("The upstream ended its answer without a finish reason."))
         if reason in _COMPLETED_REASONS:
-            if self._rounds.are_wanted and not any(self._calls.values()):
+            if self.rounds.are_wanted and not any(self._calls.values()):
                 return self._search()
             frames = self._close_all("completed")
             return frames + self._end("completed", completed_at=self._options.now())
@@ -180,7 +173,7 @@ class ResponseStream:
         """Ends a turn, and shows the searches that it ends in."""
         frames = self._before_output()
         try:
-            searches = self._rounds.begin(self._emit, len(self._items), self._options)
+            searches = self.rounds.begin(self._emit, len(self._items), self._options)
         except SearchLimitReached as error:
             return frames + self.fail(error)
         self._items += searches
@@ -191,7 +184,7 @@ class ResponseStream:
 
     def found(self, outcomes: Sequence[Outcome]) -> bytes:
         """Takes what came of `actions`. After it, the machine is fed with the next turn."""
-        searches = self._rounds.found(outcomes)
+        searches = self.rounds.found(outcomes)
         self._calls.clear()
         self._thinking.clear()
         self._turn_begin = len(self._items)
@@ -227,20 +220,15 @@ class ResponseStream:
 
     def _begin_message(self) -> tuple[bytes, MessageItem]:
         frames = self._before_output() + self._close_calls()
-        item = MessageItem(self._emit, len(self._items), self._options.new_id, self._cite)
+        options = self._options
+        item = MessageItem(self._emit, len(self._items), options.new_id, options.cite)
         self._items.append(item)
         self._message = item
         return frames + item.open(), item
 
-    def _cite(self, text: str) -> list[dict[str, Any]]:
-        return citations(text, self._options.search.sources) if self._options.cites else []
-
     def _begin_reasoning(self, *, known: bool = True) -> tuple[bytes, ReasoningItem]:
         options = self._options
-        carried = self._rounds.carry()
-        seal: Callable[[str], str] = partial(options.seal, Purpose.REASONING)
-        if carried is not None:
-            seal = lambda text: carried.token(options.seal, text if known else None)  # noqa: E731
+        seal = self.rounds.sealer(options.seal, known=known)
         item = ReasoningItem(self._emit, len(self._items), options.new_id, options.reasoning_output, seal)
         self._items.append(item)
         self._reasoning = item
@@ -253,7 +241,7 @@ class ResponseStream:
         wants to be told on the next turn that it was empty, which is not the same as unknown. And where
         nothing was thought, something has to carry the searches."""
         frames = b""
-        if self._thinking_announced or self._rounds.waits_for_carrier:
+        if self._thinking_announced or self.rounds.waits_for_carrier:
             frames, _ = self._begin_reasoning(known=self._thinking_announced)
         return frames + self._close_text(status)
 
@@ -267,23 +255,23 @@ class ResponseStream:
             return self._begin_call(delta)
         if self._calls[delta.position] is not None and delta.arguments.strip():
             raise UpstreamError("The upstream went on with a tool call after its end.")
-        self._rounds.go_on(delta.position, delta.arguments)
+        self.rounds.go_on(delta.position, delta.arguments)
         return b""
 
     def _begin_call(self, delta: ToolCallDelta) -> bytes:
         options = self._options
         if delta.name is None:
             raise UpstreamError("The upstream sent a tool call without a name.")
-        first = not any(self._calls.values()) and not self._rounds.are_wanted
+        first = not any(self._calls.values()) and not self.rounds.are_wanted
         if not options.permitted(delta.name) or not (first or options.parallel_tool_calls):
             self._calls[delta.position] = None
             return b""
         tool = options.tools.client_tool(delta.name)
         taken = {call.call_id for call in self._calls.values() if call}
         call_id = delta.id if delta.id and delta.id not in taken else options.new_id(ids.CALL)
-        if self._rounds.runs(tool):
+        if self.rounds.runs(tool):
             self._calls[delta.position] = None
-            self._rounds.want(delta.position, tool.kind, call_id, delta.arguments)
+            self.rounds.want(delta.position, tool.kind, call_id, delta.arguments)
             return b""
         if tool.kind in KINDS:  # of an earlier request: the client has to say that it is gone
             tool = Tool(ToolKind.FUNCTION, delta.name)
@@ -306,13 +294,13 @@ class ResponseStream:
             frames = self._close(self._reasoning, status)
             text = self._reasoning.plaintext
             self._thinking.append(text)
-            if self._thinking_known and self._rounds.are_possible:
-                self._rounds.said.append(Thinking(text))
+            if self._thinking_known and self.rounds.are_possible:
+                self.rounds.said.append(Thinking(text))
             self._reasoning = None
         if self._message is not None:
             frames += self._close(self._message, status)
-            if self._rounds.are_possible:
-                self._rounds.said.append(AssistantText(self._message.plaintext))
+            if self.rounds.are_possible:
+                self.rounds.said.append(AssistantText(self._message.plaintext))
             self._message = None
         return frames
 
@@ -355,19 +343,15 @@ class ResponseStream:
         incomplete_reason: str | None = None,
         error: Mapping[str, Any] | None = None,
     ) -> bytes:
+        total_of = self._usage if self._options.totals_last_turn else None
+        usage = responses_usage(self.usage or _NO_USAGE, total_of)
         self.response = self._envelope.snapshot(
             status,
             [self._final[index] for index in sorted(self._final)],
             completed_at=completed_at,
             # Clients need numbers in an answer; some hosts send none.
-            usage=self._shown_usage() if self.usage or not error else None,
+            usage=usage if self.usage or not error else None,
             incomplete_reason=incomplete_reason,
             error=error,
         )
         return self._emit.lifecycle(f"response.{status}", jsontext.dumps(self.response)) + sse.DONE_FRAME
-
-    def _shown_usage(self) -> dict[str, Any]:
-        shown = responses_usage(self.usage or _NO_USAGE)
-        if self._options.totals_last_turn and self._usage is not None:
-            shown["total_tokens"] = self._usage.prompt_tokens + self._usage.completion_tokens
-        return shown

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields
+from deepseek_proxy.translate.lookup import OPEN_PAGE, WEB_SEARCH
 from deepseek_proxy.translate.responses import search
-from deepseek_proxy.translate.search import OPEN_PAGE, WEB_SEARCH, Session
+from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
 LOCAL_SHELL: Final = Tool(ToolKind.LOCAL_SHELL, "local_shell")

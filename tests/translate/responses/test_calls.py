@@ -15,7 +15,7 @@ from openai.types.responses import (
 from openai.types.responses.response_output_item import LocalShellCall
 from pydantic import BaseModel
 
-from deepseek_proxy.translate import search
+from deepseek_proxy.translate import lookup
 from deepseek_proxy.translate.responses.calls import ITEM_OF_KIND, CallItem
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.output import ItemStatus
@@ -50,7 +50,7 @@ def shown(
 
 
 def test_every_kind_of_tool_has_its_item() -> None:
-    assert {*ITEM_OF_KIND} | search.KINDS == {*ToolKind}
+    assert {*ITEM_OF_KIND} | lookup.KINDS == {*ToolKind}
 
 
 # -- function calls -------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from harness.machines import Event, context, events_of, judged, machine_for
 
 from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout
 from deepseek_proxy.translate.hub import Chunk, Delta, ToolCallDelta, Usage
+from deepseek_proxy.translate.lookup import Outcome, Search
 from deepseek_proxy.translate.responses.request import ResponsesRequest, parse
-from deepseek_proxy.translate.search import Limits, Outcome, Search, Session
+from deepseek_proxy.translate.search import Limits, Session
 
 USAGE = Usage(40, 32, 9, 4)
 BEGIN = Chunk(announces_thinking=True)
@@ -79,7 +80,7 @@ class Answering:
         self.data += self.machine.found(outcomes)
         assert self.request.next_turn is not None
         spent = self.machine.usage.completion_tokens if self.machine.usage else 0
-        self.sent.append(self.request.next_turn(self.machine.said, spent))
+        self.sent.append(self.request.next_turn(self.machine.rounds.said, spent))
 
     def play(self, *turns: Turn) -> Answering:
         """The turns, with every search between them finding the same."""
@@ -282,7 +283,7 @@ def test_a_turn_that_calls_the_client_too_drops_its_searches() -> None:
     answer = Answering(asked()).play([BEGIN, thought("Hm"), search(), called(1, "look_up"), CALLED])
     assert answer.types == ["reasoning", "function_call"]
     assert answer.machine.actions is None
-    assert answer.machine.said != []
+    assert answer.machine.rounds.said != []
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from openai.types.responses.response_output_text import AnnotationURLCitation
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate.history import TextPart, Thinking, ToolCall, ToolResult
+from deepseek_proxy.translate.lookup import OPEN_PAGE, SIZES, WEB_SEARCH, OpenPage, Options, Search
 from deepseek_proxy.translate.responses import search
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.search import Answered, Round, WebSearchItem
 from deepseek_proxy.translate.sealed import Purpose
-from deepseek_proxy.translate.search import OPEN_PAGE, SIZES, WEB_SEARCH, OpenPage, Options, Search, Told
+from deepseek_proxy.translate.search import Told
 from deepseek_proxy.translate.sources import Source, Sources
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
