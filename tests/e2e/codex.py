@@ -1,4 +1,4 @@
-"""Runs the real Codex CLI, headless, against a gateway.
+"""Runs the real Codex CLI against a gateway, headless or in a terminal.
 
 Each `Codex` has a fresh CODEX_HOME, HOME and working folder; tools that the model calls are really run
 there. Refuses to know what the model says.
@@ -17,12 +17,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from e2e import npm
+from e2e.terminal import Terminal
 from harness.gateway import CLIENT_KEY, Gateway
 
 NEWEST: Final = "0.169.0"
 OLDER: Final = "0.142.0"
 OLDEST: Final = "0.118.0"
-EXEC: Final = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json")
+FREE: Final = "--dangerously-bypass-approvals-and-sandbox"
+EXEC: Final = ("exec", "--skip-git-repo-check", FREE, "--json")
+KEY_VARIABLES: Final = ("GATEWAY_API_KEY", "DEEPSEEK_API_KEY")
+
+
+def launcher(version: str) -> Path:
+    """The `codex` command of a version, installed if it is not there."""
+    return npm.installed("@openai/codex", version) / ".bin" / "codex"
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,8 @@ class Codex:
     """An installation of one version with a configuration of its own, in a folder that has none yet.
 
     `gateway` may be replaced between two runs. `model` are fields that its catalogue entries have in place
-    of the gateway's own.
+    of the gateway's own. `configured` says that the provider stands in its `config.toml`; else it is given
+    with every command.
     """
 
     def __init__(
@@ -85,15 +94,17 @@ class Codex:
         version: str = NEWEST,
         *,
         model: Mapping[str, Any] | None = None,
+        configured: bool = False,
     ) -> None:
         self.version = version
         self._model = dict(model or {})
+        self._configured = configured
         self.gateway = gateway
-        self._launcher = npm.installed("@openai/codex", version) / ".bin" / "codex"
+        self.launcher = launcher(version)
         self._home = folder / "home"
-        self._codex_home = folder / "codex-home"
+        self.codex_home = folder / "codex-home"
         self.work = folder / "work"
-        for path in (self._home, self._codex_home, self.work):
+        for path in (self._home, self.codex_home, self.work):
             path.mkdir()
 
     def exec(
@@ -107,12 +118,10 @@ class Codex:
 
         `config` holds further settings by dotted key. Ctrl-C is pressed once `interrupt_when()` is true.
         """
-        settings = {**self._provider, **(config or {})}
-        options = [f"-c{key}={json.dumps(value)}" for key, value in settings.items()]
         process = subprocess.Popen(
-            [self._launcher, EXEC[0], *options, *EXEC[1:], *arguments],
+            [self.launcher, EXEC[0], *self._options(config or {}), *EXEC[1:], *arguments],
             cwd=self.work,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -131,14 +140,25 @@ class Codex:
             process.wait()
         return Run(process.returncode, [json.loads(line) for line in output.splitlines()], complaints)
 
+    def tui(self, prompt: str) -> Terminal:
+        """The interactive `codex` with its first prompt."""
+        options = self._options({"check_for_update_on_startup": False})
+        command = [self.launcher, *options, FREE, "--no-alt-screen", "--no-daemon", prompt]
+        return Terminal(command, self.work, self.environment)
+
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """All the variables that it gets."""
         return {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{self.launcher.parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self._home),
-            "CODEX_HOME": str(self._codex_home),
-            "GATEWAY_API_KEY": CLIENT_KEY,
+            "CODEX_HOME": str(self.codex_home),
+            **dict.fromkeys(KEY_VARIABLES, CLIENT_KEY),
         }
+
+    def _options(self, config: Mapping[str, Any]) -> list[str]:
+        settings = {**({} if self._configured else self._provider), **config}
+        return [f"-c{key}={json.dumps(value)}" for key, value in settings.items()]
 
     @property
     def _provider(self) -> dict[str, Any]:
@@ -166,7 +186,7 @@ class Codex:
             catalogue = call.reply().json()
         for entry in catalogue["models"]:
             entry.update(self._model)
-        path = self._codex_home / "catalogue.json"
+        path = self.codex_home / "catalogue.json"
         path.write_text(json.dumps(catalogue))
         return path
 

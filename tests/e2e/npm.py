@@ -1,7 +1,7 @@
 """Clients from npm: installed by name, once for the checkout, into `.cache/e2e/` (which git ignores).
 
 Several test processes may ask at once; one installs, the others wait. Without npm, or where its registry
-cannot be reached, the test is skipped and says so. Refuses to know what is installed.
+cannot be reached, the test is skipped and says so. Refuses to know what the packages are for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 CACHE: Final = Path(__file__).parents[2] / ".cache" / "e2e"
 INSTALL_SECONDS: Final = 600
+OPENAI: Final = ("openai", "7.55.0")
 
 
 def installed(package: str, version: str) -> Path:

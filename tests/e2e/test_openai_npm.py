@@ -15,7 +15,6 @@ from e2e.conftest import Start
 from e2e.samples import CALLS, MODEL, PNG, PNG_URL, TRIP_SCHEMA, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
 
-VERSION: Final = "7.55.0"
 SCRIPT: Final = Path(__file__).with_name("openai_client.mjs")
 
 
@@ -23,7 +22,7 @@ class Node:
     """The package as a client of one gateway; each call is a process of its own."""
 
     def __init__(self, gateway: Gateway, **options: object) -> None:
-        self._modules = npm.installed("openai", VERSION)
+        self._modules = npm.installed(*npm.OPENAI)
         url = f"http://127.0.0.1:{gateway.port}/v1"
         self._options = {"baseURL": url, "apiKey": CLIENT_KEY, "maxRetries": 0, **options}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from e2e import npm
-from e2e.codex import NEWEST
+from e2e.codex import NEWEST, launcher
 from harness.gateway import Gateway
 
 from deepseek_proxy.cli.serve import greeting
@@ -24,7 +24,6 @@ from deepseek_proxy.settings import isolated
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-OPENAI_NPM = "7.55.0"
 KEY = "sk-reader-0123456789"
 
 
@@ -59,7 +58,7 @@ def test_python(gateway: Gateway, tmp_path: Path) -> None:
 
 
 def test_javascript(gateway: Gateway, tmp_path: Path) -> None:
-    (tmp_path / "node_modules").symlink_to(npm.installed("openai", OPENAI_NPM))
+    (tmp_path / "node_modules").symlink_to(npm.installed(*npm.OPENAI))
     (tmp_path / "example.mjs").write_text(example("js", "OpenAI", gateway.port))
     assert "Why is the sky blue?" in run(["node", "example.mjs"], tmp_path).stdout
 
@@ -76,9 +75,8 @@ def codex(folder: Path, config: str, *options: str) -> subprocess.CompletedProce
     home = folder / "home"
     home.mkdir()
     (home / "config.toml").write_text(config)
-    launcher = npm.installed("@openai/codex", NEWEST) / ".bin" / "codex"
     prompt = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "say hello"]
-    return run([str(launcher), *options, *prompt], folder, {"CODEX_HOME": str(home)})
+    return run([str(launcher(NEWEST)), *options, *prompt], folder, {"CODEX_HOME": str(home)})
 
 
 def test_codex_with_the_configuration_file(gateway: Gateway, tmp_path: Path) -> None:
