@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
-from deepseek_proxy.api import admission, errors, models, ops, responses, search
+from deepseek_proxy.api import admission, errors, models, ops, responses, search, streaming
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
 from deepseek_proxy.ops import lifecycle, logs, tracing
@@ -38,7 +38,8 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
         searcher=Searcher(client, settings),
         sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
         metrics=metrics,
-        reasoning=ReasoningCache(settings.reasoning_cache_bytes),
+        # What one worker knows and the next does not would change the bytes of the prompt from turn to turn.
+        reasoning=ReasoningCache(settings.reasoning_cache_bytes if settings.workers == 1 else 0),
         drain=lifecycle.Drain(),
         tracing=traces or tracing.create(settings),
     )
@@ -57,6 +58,7 @@ def _attend(app: Flask, gateway: Gateway) -> None:
     @app.before_request
     def begin() -> None:
         g.exchange = Exchange(request, gateway.tracing)
+        streaming.bound(request, gateway.settings.client_stall_seconds)
         admission.admit(request, gateway)
 
     @app.after_request

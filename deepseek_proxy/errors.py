@@ -111,6 +111,18 @@ class MethodNotAllowed(ProxyError):
     code = "method_not_allowed"
 
 
+class RequestTimeout(ProxyError):
+    """The client did not send the rest of its request."""
+
+    fault = Fault.CLIENT
+    status = 408
+    code = "request_timeout"
+
+
+class BodyCutOff(InvalidRequest):
+    """The request's body ended, or broke, in the middle."""
+
+
 class BodyTooLarge(ProxyError):
     fault = Fault.CLIENT
     status = 413

@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     reasoning_cache_bytes: int = Field(
         32 * 1024 * 1024,
         ge=0,
-        description="Memory of one worker for thinking that a client failed to send back.",
+        description="Memory for thinking that a client failed to send back; not used with several workers.",
     )
 
     # -- web search
@@ -196,7 +196,7 @@ class Settings(BaseSettings):
         15, description="A comment goes to the client after this much silence."
     )
     client_stall_seconds: Seconds = Field(
-        120, description="A client that takes nothing for this long loses its connection."
+        120, description="A client that neither sends nor takes anything for this long is let go."
     )
     progress_seconds: Seconds = Field(
         60, description="A repeated `response.in_progress` goes out after this long without a data event."
@@ -316,6 +316,11 @@ class Settings(BaseSettings):
         if url.username or url.password or url.query or url.fragment:
             raise ValueError("a base URL has no user, password, query or fragment")
         return url
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host.strip("[]")  # as addresses are written in URLs
 
     @field_validator("seal_keys", mode="before")
     @classmethod
@@ -437,6 +442,6 @@ def _is_installed(module: str) -> bool:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"

@@ -20,6 +20,8 @@ TABLE = {
     "ModelNotFound": (Fault.CLIENT, 404, "model_not_found", False),
     "NotFound": (Fault.CLIENT, 404, "not_found", False),
     "MethodNotAllowed": (Fault.CLIENT, 405, "method_not_allowed", False),
+    "RequestTimeout": (Fault.CLIENT, 408, "request_timeout", False),
+    "BodyCutOff": (Fault.CLIENT, 400, None, False),
     "BodyTooLarge": (Fault.CLIENT, 413, "request_too_large", False),
     "UnsupportedEncoding": (Fault.CLIENT, 415, "unsupported_content_encoding", False),
     "UpgradeRequired": (Fault.CLIENT, 426, "websocket_unavailable", False),

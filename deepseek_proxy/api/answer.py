@@ -50,7 +50,7 @@ class Answer:
         self._exchange = exchange
         self._request = parsed
         self._for_codex = for_codex
-        self._client_gone = streaming.watch(request, gateway.settings.client_stall_seconds)
+        self._client_gone = streaming.watch(request)
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream
@@ -152,7 +152,8 @@ class Answer:
             lookups.close()
 
     def _look_up(self, actions: Sequence[Action]) -> Lookups:
-        return self._gateway.searcher.start(actions, self._caller.key, self._exchange.id)
+        exchange = self._exchange
+        return self._gateway.searcher.start(actions, self._caller.key, exchange.id, exchange.add_search)
 
     def _turn_of(self, machine: ResponseStream) -> Mapping[str, Any]:
         """The body of the machine's next turn."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
+from urllib.parse import urlsplit
 
 from flask import Request
 
 from deepseek_proxy.api.gateway import OWN_TENANT, Caller, tenant_of
-from deepseek_proxy.errors import Unauthenticated
+from deepseek_proxy.errors import PermissionDenied, Unauthenticated
 from deepseek_proxy.settings import Settings
 
 MAX_KEY_CHARACTERS = 512
@@ -29,6 +31,10 @@ def identify(request: Request, settings: Settings) -> Caller:
             "No DeepSeek API key. Send one as 'Authorization: Bearer sk-…', "
             "or set DEEPSEEK_API_KEY for the gateway."
         )
+    if _is_foreign_page(request):
+        raise PermissionDenied(
+            "A web page of another site may not use the gateway's key: send a DeepSeek key of your own."
+        )
     return Caller(settings.deepseek_api_key.get_secret_value(), OWN_TENANT)
 
 
@@ -38,6 +44,26 @@ def is_admin(request: Request, settings: Settings) -> bool:
         return False
     expected = settings.admin_key.get_secret_value()
     return hmac.compare_digest(_bearer(request).encode(), expected.encode())
+
+
+def _is_foreign_page(request: Request) -> bool:
+    """Whether a browser sends this for a page that is not of this machine.
+
+    The own key is for whoever reaches the gateway, and a name that a stranger lets point at this machine
+    makes every page of theirs reach it (DNS rebinding).
+    """
+    origin = request.headers.get("Origin")
+    return origin is not None and not is_loopback(urlsplit(origin).hostname)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name, without its port, can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _bearer(request: Request) -> str:

@@ -8,9 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from deepseek_proxy.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
+from deepseek_proxy.errors import (
+    BodyCutOff,
+    BodyTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    UnsupportedEncoding,
+)
 from deepseek_proxy.settings import Settings
 from deepseek_proxy.translate import fields, jsontext
 
@@ -32,6 +38,10 @@ def read_object(request: Request, settings: Settings) -> Mapping[str, Any]:
         data = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
+    except TimeoutError:
+        raise RequestTimeout("The rest of the request body did not come in time.") from None
+    except (OSError, ClientDisconnected):  # gunicorn's errors of framing are OSErrors
+        raise BodyCutOff("The request body is cut off, or its chunks are broken.") from None
     if len(data) > limit:
         raise _too_large(limit)
     encodings = [name.strip().lower() for name in request.headers.get("Content-Encoding", "").split(",")]

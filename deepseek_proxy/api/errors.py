@@ -12,7 +12,15 @@ from werkzeug.exceptions import NotFound as WerkzeugNotFound
 from deepseek_proxy.api import responses
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.streaming import ClientGone
-from deepseek_proxy.errors import InternalError, InvalidRequest, MethodNotAllowed, NotFound, ProxyError
+from deepseek_proxy.errors import (
+    BodyCutOff,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ProxyError,
+    RequestTimeout,
+)
 from deepseek_proxy.translate import jsontext
 from deepseek_proxy.translate.responses import errors as openai_errors
 
@@ -30,12 +38,15 @@ def register(app: Flask) -> None:
 
 def _proxy_error(error: ProxyError) -> Response:
     current_exchange().error = error
-    return responses.failure_of(error) or Response(
+    response = responses.failure_of(error) or Response(
         jsontext.dumps(openai_errors.http_body(error)),
         status=openai_errors.http_status(error),
         headers=openai_errors.http_headers(error),
         mimetype="application/json",
     )
+    if isinstance(error, (BodyCutOff, RequestTimeout)):
+        response.headers["Connection"] = "close"  # nobody knows where the next request begins
+    return response
 
 
 def _http_exception(error: HTTPException) -> Response:

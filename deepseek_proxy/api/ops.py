@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -51,7 +51,5 @@ def _is_local() -> bool:
     # A reverse proxy on this machine forwards strangers: whoever comes through one is not local.
     if request.headers.get("X-Forwarded-For") or request.headers.get("Forwarded"):
         return False
-    try:
-        return ipaddress.ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+    # And neither is a page whose name was made to point at this machine.
+    return auth.is_loopback(request.remote_addr) and auth.is_loopback(urlsplit(f"//{request.host}").hostname)

@@ -24,14 +24,14 @@ def search() -> Response:
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
     settings = gateway.settings
-    client_gone = streaming.watch(request, settings.client_stall_seconds)
+    client_gone = streaming.watch(request)
     if settings.web_search == "off":
         raise NotFound("Web search is off. The operator of this gateway can set web_search to 'deepseek'.")
     caller = auth.identify(request, settings)
     today = datetime.now(UTC).date()
     body = read_object(request, settings)
     asked = standalone.parse(body, max_actions=settings.web_search_calls, today=today)
-    lookups = gateway.searcher.start(asked.actions, caller.key, exchange.id)
+    lookups = gateway.searcher.start(asked.actions, caller.key, exchange.id, exchange.add_search)
     try:
         outcomes = lookups.wait(lambda: streaming.check(gateway, client_gone))
     finally:

@@ -35,17 +35,22 @@ class ClientGone(Exception):
     """Nobody is there to answer."""
 
 
-def watch(request: Request, stall_seconds: float) -> Callable[[], bool]:
-    """A question to ask now and then: has the client closed its connection?
+def bound(request: Request, stall_seconds: float) -> None:
+    """From here on, a client that neither sends its body nor takes its answer for `stall_seconds` loses its
+    connection: it would hold a place here, and a call to DeepSeek, for as long as it likes."""
+    sock = _socket_of(request)
+    if sock is not None:
+        sock.settimeout(stall_seconds)
 
-    From here on, a client that takes nothing for `stall_seconds` while something waits to be sent loses
-    its connection: it would hold a call to DeepSeek for as long as it likes.
-    """
-    sock = next((request.environ[key] for key in _SOCKETS if key in request.environ), None)
-    if sock is None:
-        return lambda: False
-    sock.settimeout(stall_seconds)
-    return lambda: _is_closed(sock)
+
+def watch(request: Request) -> Callable[[], bool]:
+    """A question to ask now and then: has the client closed its connection?"""
+    sock = _socket_of(request)
+    return (lambda: _is_closed(sock)) if sock is not None else (lambda: False)
+
+
+def _socket_of(request: Request) -> Any:
+    return next((request.environ[key] for key in _SOCKETS if key in request.environ), None)
 
 
 def _is_closed(sock: Any) -> bool:

@@ -11,11 +11,13 @@ Refuses to know the application. gunicorn 25 to 27, "Signal Handling" and `gunic
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 import gevent
 from gevent.server import StreamServer
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine  # type: ignore[import-untyped]
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
 
 LINGER_SECONDS: Final = 1
@@ -23,6 +25,11 @@ LINGER_SECONDS: Final = 1
 `lifecycle.LAST_WORDS_SECONDS`, so that the connections of the last streams are gone in time."""
 QUIT_SECONDS: Final = 1.5
 """How long streams may take to end after SIGQUIT; the arbiter kills after two seconds."""
+
+_REFUSAL: Final = (
+    '{"error":{"message":"%s: this is no HTTP request that can be read (%s).",'
+    '"type":"invalid_request_error","param":null,"code":null}}'
+)
 
 
 class Worker(GeventWorker):
@@ -53,6 +60,24 @@ class Worker(GeventWorker):
         server = _Server(self, listener, spawn, ssl_args)
         self._servers.append(server)
         return server
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Called by gunicorn for what is no HTTP, or too large a part of it.
+
+        Its own answer is a page that quotes what it could not read, as does its log line: where a length was
+        counted wrongly, that is a piece of a prompt.
+        """
+        kind = type(exc).__name__
+        limit = isinstance(exc, (LimitRequestLine, LimitRequestHeaders))
+        status, reason = (431, "Request Header Fields Too Large") if limit else (400, "Bad Request")
+        self.log.warning("Refused what is no HTTP request (%s) from %s.", kind, addr[0] if addr else "-")
+        body = _REFUSAL % (reason, kind)
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        with suppress(OSError):
+            client.sendall((head + body).encode())
 
     def timeout_ctx(self) -> _Wait:
         """Called by gunicorn around the wait for a connection's next request."""

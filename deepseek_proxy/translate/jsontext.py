@@ -112,6 +112,8 @@ def _refuse(data: bytes, error: json.JSONDecodeError, max_nesting: int) -> NoRet
         error, reason = clearer, clearer.msg
     except RecursionError:
         raise _too_deep(data, max_nesting) from None
+    except ValueError:
+        reason = "a number has more digits than anybody reads"
     else:
         if constants:
             reason = f"{constants[0]} is no JSON number, send null instead"

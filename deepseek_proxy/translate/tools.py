@@ -131,6 +131,10 @@ class ToolTable:
     def declared_names(self) -> frozenset[str]:
         return frozenset(self._declarations)
 
+    def release_declarations(self) -> None:
+        """Forgets what the declarations say, but not whose they are: the answer needs the names alone."""
+        self._declarations = {name: {} for name in self._declarations}
+
     @property
     def declarations(self) -> list[dict[str, Any]]:
         """DeepSeek's `tools`, in the order in which the client declared them."""

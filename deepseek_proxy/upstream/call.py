@@ -81,13 +81,25 @@ class Call:
         return received
 
     def read_all(self, max_bytes: int, on_tick: Callable[[], None]) -> bytes:
-        """The whole answer. `on_tick` is called while there is nothing to read, and may raise."""
+        """The whole answer. `on_tick` is called about once a tick, and may raise.
+
+        Blank lines keep the connection alive while the request waits in DeepSeek's queue; they are no data,
+        and those after the answer do not make it longer.
+        """
         parts: list[bytes] = []
         size = 0
+        last_tick = last_data = time.monotonic()
         while (received := self.read()) != b"":
-            if received is None:
+            now = time.monotonic()
+            if now - last_tick >= TICK_SECONDS or received is None:
+                last_tick = now
                 on_tick()
+            if received is None or received.isspace():
+                limit = self.clocks.after_finish if size else self.clocks.data_idle
+                if now - last_data > limit and (received is not None or not size):
+                    break
                 continue
+            last_data = now
             parts.append(received)
             size += len(received)
             if size > max_bytes:

@@ -177,7 +177,7 @@ class Client:
 def _checked(response: requests.Response, request: Request) -> Body:
     """The body of an answer. Raises the error that another response stands for."""
     content_type = response.headers.get("Content-Type", "")
-    if response.status_code == 200 and not (request.stream and _is_document(content_type)):
+    if response.status_code == 200 and not _is_document(content_type, request.stream):
         return body_of(response)
     try:
         body = response.raw.read(failures.MAX_ERROR_BYTES, decode_content=True)
@@ -190,9 +190,9 @@ def _checked(response: requests.Response, request: Request) -> Body:
     raise request.refusal(response.status_code, response.headers, body)
 
 
-def _is_document(content_type: str) -> bool:
-    """Whether this is no stream, although one was asked for; hosts that name no type are believed."""
-    return content_type.startswith(("text/html", "application/json"))
+def _is_document(content_type: str, stream: bool) -> bool:
+    """Whether this is no answer, whatever its status; hosts that name no type are believed."""
+    return content_type.startswith("text/html") or (stream and content_type.startswith("application/json"))
 
 
 # -- the session ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
-from deepseek_proxy.translate import fields, jsontext
+from deepseek_proxy.translate import fields, history, jsontext
 from deepseek_proxy.translate.history import (
     AssistantText,
     Entry,
@@ -32,6 +32,9 @@ from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolT
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
 
+UNREADABLE_PART: Final = "[attachment omitted: it cannot be read]"
+
+
 class InputReader:
     """Reads the items of one request. `unseal` opens `encrypted_content` of ours.
 
@@ -49,6 +52,7 @@ class InputReader:
         self._session = session
         self._local_shell_calls: dict[str, str] = {}  # item id -> call id
         self._user_texts: set[str] = set()  # of the user messages read so far
+        self._is_fresh = True  # whether the item being read is the user's latest word
         self.compaction_asked = False
 
     def read(self, value: object) -> list[Entry]:
@@ -60,10 +64,12 @@ class InputReader:
         if not isinstance(value, list):
             raise fields.invalid_type("input", "a string or an array of items", value)
         entries: list[Entry] = []
+        fresh = _first_fresh(value)
         for index, item in enumerate(value):
             path = f"input[{index}]"
             if not isinstance(item, dict):
                 raise fields.invalid_type(path, "an object", item)
+            self._is_fresh = index >= fresh and item.get("role") == "user"
             read = self._item(item, path)
             self._user_texts.update(compaction.user_texts(read))
             entries.extend(read)
@@ -91,9 +97,12 @@ class InputReader:
         content = item.get("content")
         if role == "assistant":
             return (AssistantText(self._text(content, f"{path}.content")),)
-        if role == "user":
-            return (UserMessage(self._parts(content, f"{path}.content")),)
-        return (SystemText(self._text(content, f"{path}.content")),)
+        if role in ("system", "developer"):
+            return (SystemText(self._text(content, f"{path}.content", history.BLANK_LINE)),)
+        if role != "user":
+            # Whatever it is, it is not for us to give it the authority of a system message.
+            self._notes["unknown_role"] += 1
+        return (UserMessage(self._parts(content, f"{path}.content")),)
 
     def agent_message(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """A message between Codex's agents; its text may stand in a part called `encrypted_content`."""
@@ -115,9 +124,20 @@ class InputReader:
                 parts.append(TextPart(part))
             elif not isinstance(part, dict):
                 raise fields.invalid_type(where, "an object", part)
-            elif (read := self._part(part, where)) is not None:
+            elif (read := self._part_of_any_age(part, where)) is not None:
                 parts.append(read)
         return tuple(parts)
+
+    def _part_of_any_age(self, part: Mapping[str, Any], path: str) -> Part | None:
+        """A part that DeepSeek cannot read is refused when it is new. In the history it is left out: the
+        client could never send that thread again."""
+        try:
+            return self._part(part, path)
+        except InvalidRequest:
+            if self._is_fresh:
+                raise
+            self._notes["part_left_out"] += 1
+            return TextPart(UNREADABLE_PART)
 
     def _part(self, part: Mapping[str, Any], path: str) -> Part | None:
         kind = part.get("type")
@@ -140,13 +160,13 @@ class InputReader:
         self._notes["part_left_out"] += 1
         return None
 
-    def _text(self, content: object, path: str) -> str:
+    def _text(self, content: object, path: str, separator: str = "") -> str:
         """The text of who can only write text: everybody but the user and the tools."""
         parts = self._parts(content, path)
         texts = [part.text for part in parts if isinstance(part, TextPart)]
         if len(texts) < len(parts):
             self._notes["part_left_out"] += len(parts) - len(texts)
-        return "".join(texts)
+        return separator.join(texts)
 
     # -- reasoning --------------------------------------------------------------------------------
 
@@ -320,3 +340,14 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "compaction_trigger": InputReader.compaction_trigger,
     "item_reference": InputReader.item_reference,
 }
+
+
+def _first_fresh(items: Sequence[object]) -> int:
+    """Where the part of `input` begins that no model has seen: behind its last answer or call."""
+    for index in range(len(items) - 1, -1, -1):
+        item = items[index]
+        if isinstance(item, dict) and (
+            item.get("role") == "assistant" or str(item.get("type", "")).endswith(("_call", "_output"))
+        ):
+            return index + 1
+    return 0

@@ -126,6 +126,7 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         upstream["tools"] = table.declarations
         if choice.upstream is not None:
             upstream["tool_choice"] = choice.upstream
+    table.release_declarations()
     if answer.is_json:
         upstream["response_format"] = {"type": "json_object"}
     upstream.update(parameters.sampling(body, resolved.model.max_output_tokens))
@@ -168,6 +169,8 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
 
 def _resolve(body: Mapping[str, Any], context: RequestContext) -> Resolved:
     name = fields.required_string(body, "model")
+    if not name:
+        raise fields.missing("model")
     resolved = context.resolve(name)
     if resolved is None:
         raise ModelNotFound(f"The requested model '{name}' does not exist.", param="model")

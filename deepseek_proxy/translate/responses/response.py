@@ -7,21 +7,29 @@ numbers and booleans that are never null.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import orjson
+
+from deepseek_proxy.translate import jsontext
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
 class Envelope:
-    """What stays the same in every snapshot of one response: its identity and the request's echo."""
+    """What stays the same in every snapshot of one response: its identity and the request's echo.
 
-    id: str
-    created_at: int
-    model: str
-    echo: Mapping[str, Any]
-    """The request's settings as OpenAI echoes them, defaults filled in (`request.echo`)."""
+    `echo` are the request's settings as OpenAI echoes them, defaults filled in (`parameters.echo`). They are
+    kept as JSON: a coding agent's tools are hundreds of objects, and a stream may be open for an hour.
+    """
+
+    __slots__ = ("_echo", "created_at", "id", "model")
+
+    def __init__(self, id: str, created_at: int, model: str, echo: Mapping[str, Any]) -> None:
+        self.id = id
+        self.created_at = created_at
+        self.model = model
+        self._echo = jsontext.dumps(echo)
 
     def snapshot(
         self,
@@ -48,5 +56,5 @@ class Envelope:
             "usage": usage,
             # OpenAI shows the tier that was asked for first, and the one that served in the end.
             "service_tier": "auto" if running else "default",
-            **self.echo,
+            **orjson.loads(self._echo),
         }

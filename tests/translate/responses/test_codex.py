@@ -42,6 +42,8 @@ CODES = {
     failures.ModelNotFound: STOPS,
     failures.NotFound: STOPS,
     failures.MethodNotAllowed: STOPS,
+    failures.RequestTimeout: STOPS,
+    failures.BodyCutOff: STOPS,
     failures.BodyTooLarge: STOPS,
     failures.UnsupportedEncoding: STOPS,
     failures.UpgradeRequired: STOPS,
@@ -109,6 +111,22 @@ def test_naming_a_thread_is_an_errand(metadata: str | None, it_is: bool) -> None
 )
 def test_old_versions_do_not_know_the_effort_max(version: str | None, known: bool) -> None:
     assert codex.knows_max_effort(version) == known
+
+
+@pytest.mark.parametrize(
+    ("version", "asks"),
+    [
+        (None, True),
+        ("", True),
+        ("0.118.0", False),
+        ("0.161.2", False),
+        ("0.162.0", True),
+        ("0.169.0-alpha.3", True),
+        ("1.0.0", True),
+    ],
+)
+def test_old_versions_do_not_ask_for_a_catalogue(version: str | None, asks: bool) -> None:
+    assert codex.asks_for_catalogue(version) == asks
 
 
 # -- what it is told ------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ EXPECTED: dict[type[ProxyError], tuple[int, str, str | None, bool]] = {
     failures.ModelNotFound: (404, "invalid_request_error", "model_not_found", False),
     failures.NotFound: (404, "invalid_request_error", "not_found", False),
     failures.MethodNotAllowed: (405, "invalid_request_error", "method_not_allowed", False),
+    failures.RequestTimeout: (408, "invalid_request_error", "request_timeout", False),
+    failures.BodyCutOff: (400, "invalid_request_error", None, False),
     failures.BodyTooLarge: (413, "invalid_request_error", "request_too_large", False),
     failures.UnsupportedEncoding: (415, "invalid_request_error", "unsupported_content_encoding", False),
     failures.UpgradeRequired: (426, "invalid_request_error", "websocket_unavailable", False),

@@ -200,7 +200,7 @@ def test_input_may_be_a_string_or_nothing() -> None:
         ({"role": "user", "content": []}, user()),
         (message("user", text("a"), text("b")), user("a", "b")),
         (message("user", "bare", text("b", "text")), user("bare", "b")),
-        (message("system", text("a"), text("b")), SystemText("ab")),
+        (message("system", text("a"), text("b")), SystemText("a\n\nb")),
         (message("developer", text("a")), SystemText("a")),
         ({"role": "developer", "content": "a"}, SystemText("a")),
         (message("assistant", text("a", "output_text"), text("b", "output_text")), AssistantText("ab")),
