@@ -119,6 +119,9 @@ def resolve(name: str, aliases: Mapping[str, str], default: str | None) -> Resol
 PEAK_WEEKDAYS: Final = range(5)
 PEAK_HOURS: Final = ((1, 4), (6, 10))
 
+SEARCH_USD: Final = 0.75 / 1_000
+"""What one web search costs, or one page (October 2026); what fails or finds nothing is free."""
+
 _PRICED_TOKENS: Final = 1_000_000
 
 

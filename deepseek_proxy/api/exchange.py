@@ -42,6 +42,7 @@ class Exchange:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.attempts = 0
+        self.searches = 0
         self.answered = False  # whether the last upstream call had begun to answer
         self.error: ProxyError | None = None
         self.repairs: Mapping[str, int] = {}
@@ -58,6 +59,10 @@ class Exchange:
         if usage is not None:
             self.usage = Usage(*map(sum, zip(usage, self.usage))) if self.usage else usage
 
+    def add_search(self) -> None:
+        """Counts a web search, or a page, that DeepSeek has answered."""
+        self.searches += 1
+
     def begin_call(self) -> Mapping[str, str]:
         """A call to DeepSeek begins: the headers by which it can be found in the request's trace."""
         if self._trace is None:
@@ -69,6 +74,7 @@ class Exchange:
             return
         self._finished = True
         first, usage, cost = self.tally.first_output, self.usage, self._cost()
+        searches = self.searches * models.SEARCH_USD
         record = RequestRecord(
             request_id=self.id,
             dialect=self.dialect,
@@ -84,7 +90,8 @@ class Exchange:
             cached_tokens=usage.cached_tokens if usage else None,
             output_tokens=usage.completion_tokens if usage else None,
             reasoning_tokens=usage.reasoning_tokens if usage else None,
-            cost_usd=cost.spent if cost else None,
+            searches=self.searches or None,
+            cost_usd=(cost.spent if cost else 0) + searches if cost or searches else None,
             cache_saved_usd=cost.saved if cost else None,
             finish=self.finish_reason,
             heartbeats=self.tally.heartbeats,

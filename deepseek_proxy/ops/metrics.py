@@ -77,7 +77,10 @@ class Metrics:
             buckets=_STREAM_BUCKETS,
         )
         self._tokens = counter("tokens_total", "Tokens by kind; the kinds do not overlap.", "model", "kind")
-        self._cost = counter("cost_usd_total", "US dollars that DeepSeek charges for the tokens.", "model")
+        self._searches = counter("searches_total", "Web searches and pages that DeepSeek has answered.")
+        self._cost = counter(
+            "cost_usd_total", "US dollars that DeepSeek charges for tokens and searches.", "model"
+        )
         self._saved = counter("cache_saved_usd_total", "US dollars that DeepSeek's cache has saved.", "model")
         self._upstream_errors = counter("upstream_errors_total", "Failures of the upstream.", "kind")
         self._retries = counter("retries_total", "Attempts at the upstream after the first of a request.")
@@ -103,6 +106,8 @@ class Metrics:
         if record.stream:
             self._stream.labels(dialect, model).observe(record.duration_seconds)
         self._count_tokens(record, model)
+        if record.searches is not None:
+            self._searches.inc(record.searches)
         if record.cost_usd is not None:
             self._cost.labels(model).inc(record.cost_usd)
         if record.cache_saved_usd is not None:

@@ -47,8 +47,10 @@ class RequestRecord:
     output_tokens: int | None = None
     """All of them, the thinking included."""
     reasoning_tokens: int | None = None
+    searches: int | None = None
+    """Web searches and pages that DeepSeek has answered."""
     cost_usd: float | None = None
-    """By the catalogue's prices at the time of the request."""
+    """By the catalogue's prices at the time of the request, searches included."""
     cache_saved_usd: float | None = None
     """What more it had cost without DeepSeek's cache."""
     finish: str | None = None

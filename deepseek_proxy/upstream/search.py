@@ -23,8 +23,9 @@ MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 class Lookups:
     """Actions under way. `close()` has to be called in the end, and may be called at any time."""
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], on_answer: Callable[[], None]) -> None:
         self._calls = calls
+        self._on_answer = on_answer
         self._outcomes: list[Outcome] = []
         self._received = bytearray()  # of the call whose turn it is to be read
 
@@ -37,6 +38,8 @@ class Lookups:
             outcome = self._read(self._calls[len(self._outcomes)])
             if outcome is None:
                 return None
+            if isinstance(outcome, bytes):
+                self._on_answer()
             self._outcomes.append(outcome)
             self._received.clear()
         return self._outcomes
@@ -72,8 +75,10 @@ class Searcher:
         seconds = settings.web_search_call_seconds
         self._clocks = Clocks(bytes_idle=seconds, data_idle=seconds, total=seconds, after_finish=seconds)
 
-    def start(self, actions: Sequence[Action], key: str, request_id: str) -> Lookups:
-        """Starts the actions, all at once, and returns."""
+    def start(
+        self, actions: Sequence[Action], key: str, request_id: str, on_answer: Callable[[], None]
+    ) -> Lookups:
+        """Starts the actions, all at once, and returns. `on_answer` is told of each that is answered."""
         requests = [
             Request(
                 body=action.body,
@@ -86,7 +91,8 @@ class Searcher:
             )
             for action in actions
         ]
-        return Lookups([self._client.open(request, self._clocks) for request in requests])
+        calls = [self._client.open(request, self._clocks) for request in requests]
+        return Lookups(calls, on_answer)
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:

@@ -13,6 +13,8 @@ from harness.responses_grammar import assert_responses_grammar
 from harness.searching import ANSWER, TOOL, calling, finds, is_lookup, searches, turn
 from harness.wire import Handler, Request, Wire
 
+from deepseek_proxy import models
+
 Make = Callable[..., Any]
 """Of `conftest`."""
 
@@ -76,7 +78,9 @@ def test_streamed_and_whole_answers_are_the_same(face: Any) -> None:
 def test_one_request_is_one_line_in_the_log(face: Any, upstream: FakeUpstream) -> None:
     streamed(face)
     (line,) = face.lines()
-    assert (line["attempts"], line["finish"]) == (2, "stop")
+    assert (line["attempts"], line["finish"], line["searches"]) == (2, "stop", 1)
+    assert line["cost_usd"] > models.SEARCH_USD
+    assert face.metric("searches_total") == 1
     assert line["input_tokens"] == 2 * deepseek.USAGE["prompt_tokens"]
     assert [request.path.rpartition("/")[2] for request in upstream.requests] == [
         *("completions", "search", "completions")

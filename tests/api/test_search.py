@@ -11,6 +11,8 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.searching import searches
 
+from deepseek_proxy import models
+
 Make = Callable[..., Any]
 """Of `conftest`."""
 
@@ -33,6 +35,9 @@ def test_commands_are_answered_with_a_text(face: Any, upstream: FakeUpstream, pa
         "output": "## Search: sky\n\nSky\nhttps://example.com/sky (2026-11-01)\nBlue.\n\n"
         "## Page https://example.com/sky\n\n(Lines 1 to 1 of 1.)\nBlue."
     }
+    response.close()
+    (line,) = face.lines()
+    assert (line["searches"], line["cost_usd"]) == (2, 2 * models.SEARCH_USD)
     assert sorted(request.path for request in upstream.requests) == ["/v1/tools/fetch", "/v1/tools/search"]
 
 

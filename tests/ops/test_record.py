@@ -25,6 +25,7 @@ FULL = RequestRecord(
     cached_tokens=1000,
     output_tokens=300,
     reasoning_tokens=120,
+    searches=2,
     cost_usd=0.000213,
     cache_saved_usd=0.000147,
     finish="tool_calls",

@@ -52,7 +52,7 @@ def start(upstream: FakeUpstream, failures: list[ProxyError]) -> Iterator[Start]
             upstream_url=upstream.url + path, **{"upstream_attempts": 1, "retry_max_seconds": 0.1, **chosen}
         )
         client = Client(values, failures.append)
-        made.append((client, Searcher(client, values).start(actions, "sk-key", "req_1")))
+        made.append((client, Searcher(client, values).start(actions, "sk-key", "req_1", lambda: None)))
         return made[-1][1]
 
     yield begin
@@ -119,7 +119,7 @@ def test_connections_are_kept_for_the_next_search(start: Start, upstream: FakeUp
     client = Client(values, lambda _: None)
     searcher = Searcher(client, values)
     for _ in range(3):
-        lookups = searcher.start([SKY], "sk-key", "req_1")
+        lookups = searcher.start([SKY], "sk-key", "req_1", lambda: None)
         outcomes(lookups)
         lookups.close()
     client.close()
