@@ -176,19 +176,25 @@ class InputReader:
         The seal may hold the searches before it, too.
         """
         sealed = item.get("encrypted_content")
-        if isinstance(sealed, str) and sealed:
-            if (kept := search.unsealed(sealed, self._unseal)) is not None:
-                if self._session is not None:
-                    self._session.sources.add(kept.round.sources)
-                return kept.entries(self._table)
-            if (opened := self._unseal(Purpose.REASONING, sealed)) is not None:
-                return (Thinking(opened),)
+        known = self._sealed(sealed) if isinstance(sealed, str) and sealed else None
+        if known is not None:
+            return known
         for key in ("content", "summary"):
             value = item.get(key)
             text = self._text(value, f"{path}.{key}") if isinstance(value, list) else ""
             if text:
                 return (Thinking(text),)
         return ()
+
+    def _sealed(self, token: str) -> Sequence[Entry] | None:
+        """What our seal holds; None where it does not open."""
+        if not search.is_round(token):
+            opened = self._unseal(Purpose.REASONING, token)
+            return None if opened is None else (Thinking(opened),)
+        kept = search.unsealed(token, self._unseal)
+        if kept is not None and self._session is not None:
+            self._session.sources.add(kept.round.sources)
+        return None if kept is None else kept.entries(self._table)
 
     # -- calls and their results ------------------------------------------------------------------
 

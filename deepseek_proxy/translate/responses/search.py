@@ -171,14 +171,17 @@ class Kept:
         return [*self.round.entries(table), *thought]
 
 
+def is_round(token: str) -> bool:
+    """Whether `encrypted_content` is that of a reasoning item that carries a round."""
+    return token.startswith(_MARK)
+
+
 def unsealed(token: str, unseal: Unseal) -> Kept | None:
-    """The reverse of `Round.token`; None for a token of another kind, and for one that does not open."""
-    if not token.startswith(_MARK):
-        return None
+    """The reverse of `Round.token`; None for a token that does not open."""
     text = unseal(Purpose.SEARCHES, token.removeprefix(_MARK))
     try:
         packed = orjson.loads(text or "null")
-        calls = [Answered(ToolKind(kind), *map(str, rest)) for kind, *rest in packed["calls"]]
+        calls = [Answered(_TOOLS[kind].kind, *map(str, rest)) for kind, *rest in packed["calls"]]
         sources = [Source(int(number), str(url), str(title)) for number, url, title in packed["sources"]]
         thinking = packed["thinking"]
     except (KeyError, TypeError, ValueError):  # another version packed it in another way

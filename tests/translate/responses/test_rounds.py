@@ -13,6 +13,7 @@ from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout
 from deepseek_proxy.translate.hub import Chunk, Delta, ToolCallDelta, Usage
 from deepseek_proxy.translate.lookup import Outcome, Search
 from deepseek_proxy.translate.responses.request import ResponsesRequest, parse
+from deepseek_proxy.translate.sealed import Purpose
 from deepseek_proxy.translate.search import Limits, Session
 
 USAGE = Usage(40, 32, 9, 4)
@@ -245,6 +246,18 @@ def test_numbers_go_on_in_the_next_request_and_old_ones_are_still_cited() -> Non
     )
     cited = second.output[-1]["content"][0]["annotations"]
     assert [each["url"] for each in cited] == ["https://example.com/2", "https://new.example"]
+
+
+def test_a_search_that_does_not_open_leaves_the_summary_of_the_thinking() -> None:
+    """Another tenant's, or of a lost key: each is asked for once, under the purpose that it was made for."""
+    asked_for: list[str] = []
+    item = {"type": "reasoning", "encrypted_content": "searches.foreign"}
+    summary = [{"type": "summary_text", "text": "Hm"}]
+    body = {"input": [{**item, "summary": summary}, {"role": "assistant", "content": "So."}]}
+    unopened = context(unseal=lambda purpose, _: asked_for.append(purpose))
+    request = parse({"model": "deepseek-flash", **body}, unopened)
+    assert request.upstream["messages"][0]["reasoning_content"] == "Hm"
+    assert asked_for == [Purpose.SEARCHES]
 
 
 def test_where_nothing_was_thought_an_empty_item_carries_the_search() -> None:

@@ -154,7 +154,9 @@ def test_citations_in_openais_shape() -> None:
 
 @pytest.mark.parametrize("thinking", [None, "", "Now I know – 看。"])
 def test_a_round_comes_back_as_it_was(thinking: str | None) -> None:
-    kept = search.unsealed(ROUND.token(seal, thinking), unseal)
+    token = ROUND.token(seal, thinking)
+    assert search.is_round(token)
+    kept = search.unsealed(token, unseal)
     assert kept is not None
     assert (tuple(kept.round.calls), tuple(kept.round.sources)) == (ROUND.calls, ROUND.sources)
     assert kept.entries(ToolTable(TOOL_NAME_LIMIT)) == [
@@ -177,8 +179,6 @@ def test_a_round_knows_its_tools_under_their_alias() -> None:
 @pytest.mark.parametrize(
     "token",
     [
-        seal(Purpose.REASONING, "Hm"),
-        seal(Purpose.SEARCHES, '{"calls": [], "sources": [], "thinking": null}'),  # without the mark
         "searches.",
         "searches.foreign",
         "searches." + seal(Purpose.REASONING, "Hm"),
@@ -187,9 +187,16 @@ def test_a_round_knows_its_tools_under_their_alias() -> None:
         "searches."
         + seal(Purpose.SEARCHES, '{"calls": [["dance", "c", "", ""]], "sources": [], "thinking": ""}'),
         "searches."
+        + seal(Purpose.SEARCHES, '{"calls": [["function", "c", "", ""]], "sources": [], "thinking": ""}'),
+        "searches."
         + seal(Purpose.SEARCHES, '{"calls": [["web_search", "c"]], "sources": [], "thinking": ""}'),
         "searches." + seal(Purpose.SEARCHES, '{"calls": [], "sources": [["x", "", ""]], "thinking": ""}'),
     ],
 )
-def test_what_is_no_round_does_not_open(token: str) -> None:
+def test_a_round_that_is_broken_does_not_open(token: str) -> None:
+    assert search.is_round(token)
     assert search.unsealed(token, unseal) is None
+
+
+def test_thinking_alone_is_no_round() -> None:
+    assert not search.is_round(seal(Purpose.REASONING, "Hm"))
