@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from deepseek_proxy.errors import (
     BodyCutOff,
@@ -38,9 +38,9 @@ def read_object(request: Request, settings: Settings) -> Mapping[str, Any]:
         data = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
-    except TimeoutError:
-        raise RequestTimeout("The rest of the request body did not come in time.") from None
-    except (OSError, ClientDisconnected):  # gunicorn's errors of framing are OSErrors
+    except Exception as error:  # each server has exceptions of its own for this
+        if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+            raise RequestTimeout("The rest of the request body did not come in time.") from None
         raise BodyCutOff("The request body is cut off, or its chunks are broken.") from None
     if len(data) > limit:
         raise _too_large(limit)

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
-from deepseek_proxy.api import responses
+from deepseek_proxy.api import responses, streaming
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.streaming import ClientGone
 from deepseek_proxy.errors import (
@@ -45,7 +45,7 @@ def _proxy_error(error: ProxyError) -> Response:
         mimetype="application/json",
     )
     if isinstance(error, (BodyCutOff, RequestTimeout)):
-        response.headers["Connection"] = "close"  # nobody knows where the next request begins
+        streaming.read_no_more(request)  # nobody knows where the next request begins
     return response
 
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from flask import Request, Response
@@ -41,6 +42,14 @@ def bound(request: Request, stall_seconds: float) -> None:
     sock = _socket_of(request)
     if sock is not None:
         sock.settimeout(stall_seconds)
+
+
+def read_no_more(request: Request) -> None:
+    """Lets the connection end with this answer. Servers set the header `Connection` themselves."""
+    sock = _socket_of(request)
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
 
 
 def watch(request: Request) -> Callable[[], bool]:
