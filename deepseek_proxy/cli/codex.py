@@ -12,16 +12,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from deepseek_proxy.cli import codex_installed
 from deepseek_proxy.cli.child import running_gateway
-from deepseek_proxy.cli.codex_config import EFFORTS, KEY_VARIABLE, Wanted
+from deepseek_proxy.cli.codex_config import CATALOGUE_FILE, EFFORTS, KEY_VARIABLE, Wanted
 from deepseek_proxy.cli.options import config_option, load_settings
 from deepseek_proxy.models import FLASH
 from deepseek_proxy.settings import CONFIG_VARIABLE, Settings
+from deepseek_proxy.translate.responses.codex import asks_for_catalogue
 
 
 @click.command(
@@ -49,15 +52,19 @@ def command(
     settings = load_settings(config_file)
     if settings.deepseek_api_key is None and not simulate:
         raise click.ClickException(f"no DeepSeek key; run: export {KEY_VARIABLE}=sk-... (or try --simulate)")
-    with _gateway(settings, config_file, simulate) as port:
+    version = codex_installed.version()
+    codex_installed.check_effort(effort, version)
+    with _gateway(settings, config_file, simulate) as port, _catalogue(version) as catalogue:
         wanted = Wanted(
             base_url=f"http://127.0.0.1:{port}/v1",
             model=model,
             effort=effort,
             gateway_has_key=True,
             web_search=settings.web_search != "off",
+            catalogue=catalogue,
         )
-        sys.exit(_run([program, *wanted.as_overrides(), *arguments]))
+        code = _run([program, *wanted.as_overrides(), *arguments])
+    sys.exit(code)
 
 
 @contextlib.contextmanager
@@ -77,12 +84,37 @@ def _gateway(settings: Settings, config_file: Path | None, simulate: bool) -> It
         yield port
 
 
+@contextlib.contextmanager
+def _catalogue(version: str | None) -> Iterator[Path | None]:
+    """A file with the model list, where this version of Codex needs one."""
+    if asks_for_catalogue(version):
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CATALOGUE_FILE
+        path.write_text(codex_installed.catalogue(version), "utf-8")
+        yield path
+
+
 def _run(command_line: list[str]) -> int:
-    """Runs Codex in the foreground. Ctrl-C is Codex's business while it runs."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Runs Codex in the foreground, and returns its exit code as a shell would.
+
+    Signals are Codex's business while it runs. Ctrl-C reaches it from the terminal; what was sent to this
+    process alone is passed on, so that the gateway ends when Codex has.
+    """
+    running: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        for process in running:
+            process.send_signal(number)
+
+    # Handlers, not SIG_IGN: those would be Codex's, too.
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
-        return subprocess.run(  # noqa: S603
-            command_line, check=False, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-        ).returncode
+        running.append(subprocess.Popen(command_line))  # noqa: S603
+        code = running[0].wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

@@ -24,6 +24,7 @@ KEY_VARIABLE: Final = "DEEPSEEK_API_KEY"
 PLACEHOLDER_KEY: Final = "gateway"  # the gateway takes it for "use your own" (api.auth)
 EFFORTS: Final = ("none", "low", "high", "max")
 BACKUP_SUFFIX: Final = ".before-deepseek-proxy"
+CATALOGUE_FILE: Final = "deepseek-proxy-models.json"
 
 
 class ConfigError(Exception):
@@ -40,12 +41,17 @@ class Wanted:
     gateway_has_key: bool
     web_search: bool
     websockets: bool = False
+    catalogue: Path | None = None
+    """A file that holds the model list, for a Codex that does not ask for it (`codex_installed`)."""
 
     @property
     def top_level(self) -> Mapping[str, Any]:
         values = {"model": self.model, "model_provider": PROVIDER, "model_reasoning_effort": self.effort}
-        # Codex offers its hosted search to every provider unless told not to.
-        return values if self.web_search else {**values, "web_search": "disabled"}
+        if self.catalogue is not None:
+            values["model_catalog_json"] = str(self.catalogue)
+        if not self.web_search:
+            values["web_search"] = "disabled"  # Codex offers it to every provider unless told not to
+        return values
 
     @property
     def provider(self) -> Mapping[str, Any]:
@@ -57,8 +63,8 @@ class Wanted:
             "supports_websockets": self.websockets,
         }
         if self.gateway_has_key:
-            # Without any key, Codex does not ask for the catalogue.
-            values["http_headers"] = {"Authorization": f"Bearer {PLACEHOLDER_KEY}"}
+            # Without a key of the provider's, Codex does not ask for the catalogue; a header is none.
+            values["experimental_bearer_token"] = PLACEHOLDER_KEY
         else:
             values["env_key"] = KEY_VARIABLE
         return values
@@ -68,9 +74,8 @@ class Wanted:
         pairs = dict(self.top_level) | {
             f"model_providers.{PROVIDER}.{k}": v for k, v in self.provider.items()
         }
-        return [
-            part for key, value in pairs.items() for part in ("-c", f"{key}={_inline(value).as_string()}")
-        ]
+        settings = [f"{key}={tomlkit.item(value).as_string()}" for key, value in pairs.items()]
+        return [part for setting in settings for part in ("-c", setting)]
 
 
 def changed(text: str, wanted: Wanted) -> str:
@@ -85,19 +90,9 @@ def changed(text: str, wanted: Wanted) -> str:
     if not isinstance(providers, dict):
         raise ConfigError("'model_providers' is not a table; mend it first")
     provider = tomlkit.table()
-    for key, value in wanted.provider.items():
-        provider[key] = _inline(value)
+    provider.update(wanted.provider)
     providers[PROVIDER] = provider
     return tomlkit.dumps(document)
-
-
-def _inline(value: Any) -> Any:
-    """A TOML value on one line."""
-    if not isinstance(value, dict):
-        return tomlkit.item(value)
-    table = tomlkit.inline_table()
-    table.update(value)
-    return table
 
 
 def diff(path: Path, before: str, after: str) -> str:
@@ -119,6 +114,11 @@ def read(path: Path) -> str:
 
 def backup_of(path: Path) -> Path:
     return path.with_name(path.name + BACKUP_SUFFIX)
+
+
+def catalogue_beside(path: Path) -> Path:
+    """Where the model list is kept, if it is."""
+    return path.absolute().with_name(CATALOGUE_FILE)
 
 
 def write(path: Path, text: str) -> None:
@@ -152,7 +152,7 @@ def keep_backup(path: Path, before: str) -> Path:
 
 
 def restore(path: Path) -> None:
-    """Puts the backup back in place, and removes it."""
+    """Puts the backup back in place, and removes it and the model list."""
     backup = backup_of(path)
     text = read(backup)
     if text:
@@ -160,3 +160,4 @@ def restore(path: Path) -> None:
     else:
         path.unlink(missing_ok=True)
     backup.unlink()
+    catalogue_beside(path).unlink(missing_ok=True)

@@ -79,7 +79,7 @@ def greeting(settings: Settings, url: str) -> str:
     provider += f', model_catalog_url = "{url}/v1/models"'
     if settings.deepseek_api_key:
         key, paste = "its own DeepSeek key", []
-        provider += f', http_headers = {{ Authorization = "Bearer {PLACEHOLDER_KEY}" }}'
+        provider += f', experimental_bearer_token = "{PLACEHOLDER_KEY}"'
     else:
         key = "the key that each client sends"
         provider += ', env_key = "DEEPSEEK_API_KEY"'

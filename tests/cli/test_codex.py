@@ -1,17 +1,26 @@
-"""`deepseek-proxy codex` with a stand-in for Codex: a program that shows what it was given and uses it."""
+"""`deepseek-proxy codex` with stand-ins for Codex: what it is given, how it ends, and that nothing stays.
+
+The real one is driven in `tests/e2e/test_codex_commands.py`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+SECONDS = 30
 
 STAND_IN = f"""#!{sys.executable}
 import json, re, sys, urllib.request
@@ -80,3 +89,86 @@ def test_what_is_missing_is_said(
     ended = run(tmp_path, *arguments, path=stand_in if has_codex else Path(os.devnull))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"Error: {message}\n"
+
+
+# -- with shell scripts for Codex -----------------------------------------------------------------
+
+
+def start(folder: Path, script: str, *, version: str = "0.169.0") -> subprocess.Popen[str]:
+    """The command on the simulator, in a session of its own, with a `codex` of a version that does this."""
+    program = folder / "codex"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo codex-cli {version}; exit; fi\n{script}\n'
+    )
+    program.chmod(0o755)
+    return subprocess.Popen(
+        [sys.executable, "-m", "deepseek_proxy", "codex", "--simulate"],
+        cwd=folder,
+        env={"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(("version", "in_file"), [("0.142.0", True), ("0.162.0", False)])
+def test_an_old_codex_gets_the_model_list_in_a_file_for_as_long_as_it_runs(
+    tmp_path: Path, version: str, in_file: bool
+) -> None:
+    script = """
+for part; do
+    case $part in model_catalog_json=*) eval "cp ${part#*=} copy.json";; -c) ;; *) echo "$part";; esac
+done
+"""
+    with start(tmp_path, script, version=version) as process:
+        shown, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert tomllib.loads(shown)["model"] == "deepseek-flash"
+    copy = tmp_path / "copy.json"
+    assert copy.exists() == in_file
+    if in_file:
+        assert "deepseek-flash" in [entry["slug"] for entry in json.loads(copy.read_text())["models"]]
+
+
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        # A terminal sends Ctrl-C to everybody in it; a window that closes, and `kill`, may not.
+        (os.killpg, signal.SIGINT, 130),
+        (os.kill, signal.SIGTERM, 143),
+        (os.kill, signal.SIGHUP, 129),
+    ],
+)
+def test_when_it_is_stopped_nothing_stays(
+    tmp_path: Path, send: Callable[[int, int], None], number: int, code: int
+) -> None:
+    with start(tmp_path, "touch started; exec sleep 60") as process:
+        wait_for((tmp_path / "started").exists)
+        children = children_of(process.pid)
+        assert len(children) == 2, "the gateway, and Codex"
+        send(process.pid, number)
+        assert process.wait(SECONDS) == code
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_codex_may_take_no_notice_of_ctrl_c(tmp_path: Path) -> None:
+    """In its terminal, Ctrl-C clears the line."""
+    script = "trap 'touch noticed' INT; touch started; until [ -e noticed ]; do sleep 0.1; done; exit 3"
+    with start(tmp_path, script) as process:
+        wait_for((tmp_path / "started").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(SECONDS) == 3
+
+
+def children_of(pid: int) -> list[int]:
+    """Those of all threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

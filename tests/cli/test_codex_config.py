@@ -75,7 +75,7 @@ def test_a_gateway_with_a_key_gets_the_placeholder_that_it_knows() -> None:
     wanted = Wanted("http://127.0.0.1:8787/v1", "deepseek-flash", "high", True, True)
     provider = tomllib.loads(changed("", wanted))["model_providers"]["deepseek"]
     assert "env_key" not in provider
-    assert provider["http_headers"] == {"Authorization": f"Bearer {auth.PLACEHOLDER_KEY}"}
+    assert provider["experimental_bearer_token"] == auth.PLACEHOLDER_KEY
     assert "web_search" not in tomllib.loads(changed("", wanted))
 
 

@@ -105,7 +105,7 @@ def test_the_greeting_says_who_pays_and_what_to_paste(key: str | None) -> None:
     (assigned,) = re.findall(r"-c '([^']+)'", lines[-1])
     provider = tomllib.loads(assigned)["model_providers"]["deepseek"]
     assert provider.pop("env_key", None) == (None if key else "DEEPSEEK_API_KEY")
-    placeholder = {"http_headers": {"Authorization": f"Bearer {PLACEHOLDER_KEY}"}} if key else {}
+    placeholder = {"experimental_bearer_token": PLACEHOLDER_KEY} if key else {}
     assert provider == {
         "name": "DeepSeek",
         "base_url": "http://127.0.0.1:8787/v1",

@@ -1,5 +1,8 @@
 """`deepseek-proxy setup codex`, as a person uses it."""
 
+import json
+import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,14 @@ MINE = '# mine\nmodel = "gpt-5"\n'
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
-    (tmp_path / "config.toml").write_text(MINE)
-    (tmp_path / "auth.json").write_text("{}")
-    return tmp_path
+    """Codex's folder, of a user who has not installed it."""
+    folder = tmp_path / "codex"
+    folder.mkdir()
+    monkeypatch.setenv("CODEX_HOME", str(folder))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (folder / "config.toml").write_text(MINE)
+    (folder / "auth.json").write_text("{}")
+    return folder
 
 
 def run(*arguments: str, answer: str = "") -> Result:
@@ -24,6 +31,13 @@ def run(*arguments: str, answer: str = "") -> Result:
 
 def config(home: Path) -> str:
     return (home / "config.toml").read_text()
+
+
+def install(version: str) -> None:
+    program = Path(os.environ["PATH"]) / "codex"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho codex-cli {version}\n")
+    program.chmod(0o755)
 
 
 def test_it_shows_the_change_and_asks(home: Path) -> None:
@@ -80,6 +94,52 @@ def test_the_search_that_the_gateway_runs_is_left_on(home: Path, monkeypatch: py
     monkeypatch.setenv("DEEPSEEK_PROXY_WEB_SEARCH", "deepseek")
     run("--yes")
     assert "web_search" not in config(home)
+
+
+def test_a_model_list_in_a_file_comes_and_goes_with_the_configuration(home: Path) -> None:
+    assert run("--yes", "--catalog").exit_code == 0
+    catalogue = home / "deepseek-proxy-models.json"
+    assert tomllib.loads(config(home))["model_catalog_json"] == str(catalogue)
+    written = catalogue.read_text()
+    assert {entry["slug"] for entry in json.loads(written)["models"]} == {"deepseek-flash", "deepseek-v4-pro"}
+    catalogue.write_text("of an older gateway")
+    assert "says all that already" in run("--catalog").output
+    assert catalogue.read_text() == written
+    run("--undo", "--yes")
+    assert config(home) == MINE
+    assert sorted(path.name for path in home.iterdir()) == ["auth.json", "config.toml"]
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "in_file"),
+    [
+        ("0.118.0", [], True),
+        ("0.161.0", [], True),
+        ("0.162.0", [], False),
+        ("0.118.0", ["--no-catalog"], False),
+        ("0.169.0", ["--catalog"], True),
+    ],
+)
+def test_a_codex_that_does_not_ask_for_the_model_list_gets_it_in_a_file(
+    home: Path, version: str, options: list[str], in_file: bool
+) -> None:
+    install(version)
+    run("--yes", *options)
+    assert ("model_catalog_json" in config(home)) == in_file
+    assert (home / "deepseek-proxy-models.json").exists() == in_file
+
+
+def test_an_effort_that_codex_does_not_know_is_not_written(home: Path) -> None:
+    install("0.130.0")
+    refused = run("--yes", "--effort", "max")
+    assert refused.exit_code == 2
+    assert "does not know the effort 'max'" in refused.output
+    assert config(home) == MINE
+
+
+def test_print_writes_no_model_list(home: Path) -> None:
+    assert "+model_catalog_json = " in run("--print", "--catalog").output
+    assert sorted(path.name for path in home.iterdir()) == ["auth.json", "config.toml"]
 
 
 def test_without_a_backup_there_is_nothing_to_undo(home: Path) -> None:

@@ -15,6 +15,7 @@ from e2e.backend import Backend
 from e2e.codex import NEWEST, OLDER, OLDEST, Codex, Run
 from e2e.conftest import Start
 
+PAGE: Final = Path(__file__).parents[2] / "docs" / "clients" / "codex.md"
 AT_ONCE: Final = 8
 ONE_RETRY: Final = {"model_providers.gateway.stream_max_retries": 1}
 
@@ -60,11 +61,17 @@ SCENES: Final = {
     "interrupted": Scene("fault insufficient_system_resource times=1", GOES_ON),
 }
 TOO_LONG: Final = {
-    # An answer that has no room left is called incomplete. 0.142 asks for its rest, 0.118 for all of it.
+    # An answer without room is called incomplete: 0.130 to 0.162 ask for its rest, 0.118 for all of it again.
     NEWEST: Scene("finish length", STOPS, "max_output_tokens"),
     OLDER: Scene("finish length", GOES_ON),
     OLDEST: Scene("finish length", GIVES_UP, "max_output_tokens"),
 }
+
+
+def test_the_users_page_explains_every_message() -> None:
+    page = PAGE.read_text("utf-8")
+    words = {scene.words for scene in (*SCENES.values(), *TOO_LONG.values())} - {"Nonsense"}
+    assert [text for text in words if text not in page] == []
 
 
 @pytest.mark.parametrize("version", [NEWEST, OLDER, OLDEST])

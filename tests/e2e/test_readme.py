@@ -85,13 +85,18 @@ def test_codex_with_the_configuration_file(gateway: Gateway, tmp_path: Path) -> 
     assert "metadata" not in ended.stderr  # "Model metadata for … not found": the catalogue was not read
 
 
-def test_codex_without_a_key_where_the_gateway_has_one(gateway: Gateway, tmp_path: Path) -> None:
+def test_codex_where_the_gateway_has_the_key(gateway: Gateway, tmp_path: Path) -> None:
+    (placeholder,) = re.findall('`(experimental_bearer_token = ".+?")`', README)
     config = example("toml", "model_providers", gateway.port)
-    assert codex(tmp_path, re.sub("^env_key.*$", "", config, flags=re.MULTILINE)).stdout == "hello\n"
+    ended = codex(tmp_path, re.sub("^env_key.*$", placeholder, config, flags=re.MULTILINE))
+    assert ended.stdout == "hello\n"
+    assert "metadata" not in ended.stderr
 
 
 @pytest.mark.parametrize("key", [None, "sk-own"])
 def test_codex_with_the_line_that_serve_prints(gateway: Gateway, tmp_path: Path, key: str | None) -> None:
     line = greeting(isolated(deepseek_api_key=key), f"http://127.0.0.1:{gateway.port}").splitlines()[-1]
     _, *options = shlex.split(line)
-    assert codex(tmp_path, "", *options).stdout == "hello\n"
+    ended = codex(tmp_path, "", *options)
+    assert ended.stdout == "hello\n"
+    assert "metadata" not in ended.stderr

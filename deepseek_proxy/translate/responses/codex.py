@@ -23,6 +23,8 @@ from deepseek_proxy.translate.responses.options import StreamOptions
 
 # The first version that takes the effort `max` in a catalogue; older ones reject the whole of it.
 _KNOWS_MAX_EFFORT: Final = (0, 142)
+# The first version that reads `model_catalog_url`; from 0.157 on it does with a feature of which it warns.
+_ASKS_FOR_CATALOGUE: Final = (0, 162)
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 # What Codex itself says in the user's name: how each such part of a message begins and ends (0.80 to 0.169).
@@ -55,8 +57,17 @@ def is_errand(turn_metadata: str | None) -> bool:
 
 def knows_max_effort(client_version: str | None) -> bool:
     """Whether the catalogue may hold the effort `max`; asked for without a version, it may."""
+    return _is_since(_KNOWS_MAX_EFFORT, client_version)
+
+
+def asks_for_catalogue(client_version: str | None) -> bool:
+    """Whether Codex gets its catalogue from `model_catalog_url`; an unknown version does."""
+    return _is_since(_ASKS_FOR_CATALOGUE, client_version)
+
+
+def _is_since(first: tuple[int, int], client_version: str | None) -> bool:
     found = _VERSION.match(client_version or "")
-    return found is None or (int(found[1]), int(found[2])) >= _KNOWS_MAX_EFFORT
+    return found is None or (int(found[1]), int(found[2])) >= first
 
 
 def is_context_block(text: str) -> bool:
