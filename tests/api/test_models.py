@@ -24,6 +24,16 @@ def test_the_list_is_for_everybody(make: Make, path: str) -> None:
     assert [model["slug"] for model in response.json["models"]] == list(MODELS)
 
 
+@pytest.mark.parametrize(
+    ("version", "knows_max"), [("0.130.0", False), ("0.142.0", True), ("0.169.0", True), ("", True)]
+)
+def test_an_old_codex_gets_no_effort_that_it_does_not_know(make: Make, version: str, knows_max: bool) -> None:
+    """It would reject the whole list."""
+    for model in make().request("GET", f"/v1/models?client_version={version}").json["models"]:
+        efforts = [level["effort"] for level in model["supported_reasoning_levels"]]
+        assert efforts == ["none", "low", "high", *(["max"] if knows_max else [])]
+
+
 def test_the_operators_names_are_in_the_list(make: Make) -> None:
     aliases = {"fast": "deepseek-flash", "thorough": "deepseek-r1"}
     ids = [model["id"] for model in make(model_aliases=aliases).request("GET", "/v1/models").json["data"]]
