@@ -107,8 +107,6 @@ def post_worker_init(worker: Any) -> None:
     # What exists now lives as long as the worker: leave it out of every later collection.
     gc.collect()
     gc.freeze()
-    # A stream's objects are many and no garbage: looking through all of them is for seldom.
-    gc.set_threshold(20_000, 20, 20)
 
 
 def child_exit(server: Any, worker: Any) -> None:
