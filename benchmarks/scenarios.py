@@ -74,7 +74,7 @@ _ALL: Final = (
         streams=32,
         requests=8,
         tokens=500,
-        per_write=4,
+        per_write=2,
     ),
     Scenario(
         "many",
