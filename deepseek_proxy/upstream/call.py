@@ -95,8 +95,11 @@ class Call:
                 last_tick = now
                 on_tick()
             if received is None or received.isspace():
-                limit = self.clocks.after_finish if size else self.clocks.data_idle
-                if now - last_data > limit and (received is not None or not size):
+                if not size and now - last_data > self.clocks.data_idle:
+                    raise UpstreamTimeout(
+                        f"The upstream sent nothing but comments for {self.clocks.data_idle:g} seconds."
+                    )
+                if size and received is not None and now - last_data > self.clocks.after_finish:
                     break
                 continue
             last_data = now
