@@ -196,7 +196,7 @@ def test_serve_ends_at_ctrl_c() -> None:
             connection.request("POST", "/chat/completions", body(), KEY)
             assert connection.getresponse().status == 402
             process.send_signal(signal.SIGINT)
-            assert process.wait(5) == 0, "the open connection must not keep it"
+            assert process.wait(15) == 0, "the open connection must not keep it"
         finally:
             connection.close()
             process.kill()
