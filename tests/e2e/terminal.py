@@ -79,17 +79,27 @@ class Terminal:
     def type(self, text: str) -> None:
         self._send(text.encode())
 
-    def wait(self, condition: Callable[[str], Any], seconds: float = SECONDS) -> str:
+    def wait(self, condition: Callable[[str], Any]) -> str:
         """The screen, once it is as it should be."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + SECONDS
         while not condition(screen := self.screen):
             assert time.monotonic() < deadline, f"it stays like this:\n{screen}"
             assert self.process.poll() is None, f"it ended like this:\n{screen}"
             select.select([self._keyboard], [], [], 0.05)
         return screen
 
-    def wait_for(self, text: str, seconds: float = SECONDS) -> str:
-        return self.wait(lambda screen: text in screen, seconds)
+    def wait_for(self, *texts: str) -> str:
+        """The screen, once all of it is there: a program may draw it in several strokes."""
+        return self.wait(lambda screen: all(text in screen for text in texts))
+
+    def wait_for_end(self) -> int:
+        """The exit code, once there is one."""
+        deadline = time.monotonic() + SECONDS
+        while (code := self.process.poll()) is None:
+            assert time.monotonic() < deadline, f"it goes on like this:\n{self.screen}"
+            self._read()
+            time.sleep(0.05)
+        return code
 
     def _send(self, data: bytes) -> None:
         os.write(self._keyboard, data)

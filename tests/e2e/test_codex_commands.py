@@ -13,14 +13,16 @@ from typing import Any, Final
 
 import pytest
 from e2e.backend import Backend
-from e2e.codex import NEWEST, OLDER, OLDEST, Codex
+from e2e.codex import FREE, NEWEST, OLDEST, Codex
+from e2e.terminal import ENTER, Terminal
 from harness.gateway import Gateway
 
 SECONDS: Final = 60
 MINE: Final = '# mine\nmodel = "gpt-5"\n\n[tui]\nnotifications = false\n'
 EXEC: Final = ("exec", "--skip-git-repo-check", "--json")
 
-every_version = pytest.mark.parametrize("version", [NEWEST, OLDER, OLDEST])
+# One that asks the gateway for the models, and one that has them in a file.
+both_versions = pytest.mark.parametrize("version", [NEWEST, OLDEST])
 
 
 def start(codex: Codex, *arguments: str) -> subprocess.Popen[str]:
@@ -51,7 +53,7 @@ def files(codex: Codex) -> set[str]:
 # -- setup ----------------------------------------------------------------------------------------
 
 
-@every_version
+@both_versions
 def test_setup(tmp_path: Path, gateway: Gateway, backend: Backend, version: str) -> None:
     """What it writes is all that Codex needs; what was there comes back."""
     codex = Codex(tmp_path, gateway, version, configured=True)
@@ -71,7 +73,7 @@ def test_setup(tmp_path: Path, gateway: Gateway, backend: Backend, version: str)
 # -- codex ----------------------------------------------------------------------------------------
 
 
-@every_version
+@both_versions
 def test_run(tmp_path: Path, gateway: Gateway, version: str) -> None:
     codex = Codex(tmp_path, gateway, version)
     code, output = run(codex, "codex", "--simulate", "--", *EXEC, "Say hello")
@@ -106,6 +108,18 @@ def test_ctrl_c(codex: Codex) -> None:
     assert process.returncode not in (0, -signal.SIGINT)
     assert time.monotonic() - began < 10
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_in_a_terminal(codex: Codex) -> None:
+    """The terminal is Codex's, and its exit code is ours."""
+    options = ["-c", "check_for_update_on_startup=false", FREE, "--no-alt-screen", "--no-daemon"]
+    command = [sys.executable, "-m", "deepseek_proxy", "codex", "--simulate", "--", *options, "Say hello"]
+    with Terminal(command, codex.work, codex.environment) as terminal:
+        terminal.wait_for("• hello\n", "Worked for")
+        terminal.type("/quit")
+        terminal.wait_for("exit Codex")
+        terminal.type(ENTER)
+        assert terminal.wait_for_end() == 0
 
 
 def events(output: str) -> list[dict[str, Any]]:
