@@ -68,7 +68,9 @@ def test_a_trailing_slash_makes_no_difference(tmp_path: Path, path: str) -> None
 
 
 def test_there_are_no_files_to_be_had(tmp_path: Path) -> None:
-    assert make(tmp_path).test_client().get("/static/app.py").status_code == 404
+    app = make(tmp_path)
+    assert not app.has_static_folder
+    assert app.test_client().get("/static/app.py").status_code == 404
 
 
 def test_every_answer_has_an_id_of_its_own(tmp_path: Path) -> None:
