@@ -72,12 +72,13 @@ class Face:
         return [line for line in lines if line["logger"] == logs.REQUEST_LOGGER]
 
     def metric(self, name: str) -> float:
-        """The value of a series, such as `retries_total`, labels included; 0 where there is none."""
+        """The value of a series, labels included; without labels the sum of all its series."""
+        found = 0.0
         for line in self.gateway.metrics.render()[0].decode().splitlines():
-            series, _, value = line.rpartition(" ")
-            if series == f"deepseek_proxy_{name}":
-                return float(value)
-        return 0
+            series, _, value = line.removeprefix("deepseek_proxy_").rpartition(" ")
+            if series == name or series.startswith(f"{name}{{"):
+                found += float(value)
+        return found
 
 
 @pytest.fixture

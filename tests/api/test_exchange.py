@@ -156,9 +156,7 @@ def test_only_the_upstreams_own_failures_are(
     ended.dialect, ended.error, ended.answered = "responses", error, answered
     ended.finish(200, face.gateway.metrics)
     ended.finish(200, face.gateway.metrics)
-    exposition = face.gateway.metrics.render()[0]
-    assert exposition.count(b"upstream_errors_total{") == counted
-    assert face.metric('upstream_errors_total{kind="upstream_truncated"}') == counted
+    assert face.metric("upstream_errors_total") == counted
     assert face.metric('requests_total{dialect="responses",model="none",status="200"}') == 1
 
 
