@@ -265,8 +265,7 @@ class InputReader:
 
     def tool_search_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """The tools that a search found become callable; the model is told their names."""
-        found = fields.array(item, "tools", path)
-        names = tools.declare(found, self._table, self._notes, f"{path}.tools", self._session)
+        names = tools.declare_from_history(item.get("tools"), self._table, self._notes, self._session)
         text = f"Tools found, which can be called now: {', '.join(names) or 'none'}"
         return (self._result(item, (TextPart(text),)),)
 
@@ -303,9 +302,7 @@ class InputReader:
 
     def additional_tools(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """Codex's "lite" models keep the whole tool list here."""
-        tools.declare(
-            fields.array(item, "tools", path), self._table, self._notes, f"{path}.tools", self._session
-        )
+        tools.declare_from_history(item.get("tools"), self._table, self._notes, self._session)
         return ()
 
     def item_reference(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:

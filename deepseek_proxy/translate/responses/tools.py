@@ -119,6 +119,20 @@ def declare(
     return names
 
 
+def declare_from_history(
+    tools: object, table: ToolTable, notes: Counter[str], session: Session | None = None
+) -> list[str]:
+    """Like `declare`, for tools that stand in the conversation: what cannot be read is left out and counted,
+    for a client could never send that thread again."""
+    names: list[str] = []
+    for tool in tools if isinstance(tools, list) else ():
+        try:
+            names += declare([tool], table, notes, session=session)
+        except InvalidRequest:
+            notes["tool_left_out"] += 1
+    return names
+
+
 def _declare_named(
     given: Mapping[str, Any], kind: str, table: ToolTable, path: str, namespace: str | None
 ) -> str:

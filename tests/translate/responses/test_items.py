@@ -416,12 +416,6 @@ NO_REFERENCE = (
         ([{"type": "message", "content": "Hi"}], "input[0].role", MISSING, ""),
         ([message("user", {"type": "input_text"})], "input[0].content[0].text", MISSING, ""),
         ([{"type": "function_call", "call_id": "c"}], "input[0].name", MISSING, ""),
-        (
-            [{"type": "additional_tools", "tools": [{"type": "custom"}]}],
-            "input[0].tools[0].name",
-            MISSING,
-            "",
-        ),
         ([{"type": "item_reference", "id": "rs_1"}], "input", None, NO_REFERENCE),
         ([{"id": "rs_1"}], "input", None, NO_REFERENCE),
         (
@@ -449,3 +443,27 @@ def test_what_cannot_be_read_is_refused_with_its_path(
         "invalid_type": f"Invalid type for '{param}': ",
     }
     assert refusal(value) == (leads.get(code or "", "") + message, param, code)
+
+
+@pytest.mark.parametrize("kind", ["tool_search_output", "additional_tools"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"type": "mcp", "server_label": "x"},
+        {"type": "function"},
+        {"type": "function", "name": "f", "parameters": "no"},
+        "junk",
+    ],
+)
+def test_a_tool_of_the_history_that_cannot_be_read_costs_only_itself(kind: str, bad: object) -> None:
+    good = {"type": "function", "name": "good", "parameters": {"type": "object", "properties": {}}}
+    item = {"type": kind, "role": "developer", "call_id": "c", "tools": [bad, good]}
+    table, notes = ToolTable(64), Counter[str]()
+    InputReader(table, lambda _purpose, _token: None, notes).read([item])
+    assert table.declared_names == {"good"}
+    assert notes == {"tool_left_out": 1}
+
+
+@pytest.mark.parametrize("kind", ["tool_search_output", "additional_tools"])
+def test_tools_of_the_history_that_are_no_list_are_none(kind: str) -> None:
+    read([{"type": kind, "role": "developer", "call_id": "c", "tools": "junk"}])
