@@ -1,0 +1,1 @@
+"""What requests share while they run: leases, queues, counters, rates and marks."""

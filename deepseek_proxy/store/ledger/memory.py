@@ -1,0 +1,205 @@
+"""The ledger of one process: dictionaries under one lock."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from deepseek_proxy.store.ledger import rates
+from deepseek_proxy.store.ledger.base import Hold, Lease, Mark, Taken, Ticket
+
+_FEW = 1024
+"""So many expired entries may lie about before they are swept out."""
+
+V = TypeVar("V")
+
+
+class _Expiring(Generic[V]):
+    """Values by name, each until its moment. Sweeps whenever it has doubled since it last did."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, tuple[V, float]] = {}
+        self._sweep_above = _FEW
+
+    def get(self, name: str, now: float) -> tuple[V, float] | None:
+        """The value and the moment; None where there is none, or none any more."""
+        entry = self._entries.get(name)
+        return entry if entry is not None and entry[1] > now else None
+
+    def set(self, name: str, value: V, until: float, now: float) -> None:
+        self._entries[name] = (value, until)
+        if len(self._entries) > self._sweep_above:
+            self._entries = {n: entry for n, entry in self._entries.items() if entry[1] > now}
+            self._sweep_above = max(_FEW, 2 * len(self._entries))
+
+    def drop(self, name: str) -> None:
+        self._entries.pop(name, None)
+
+
+class MemoryLedger:
+    """A `Ledger`. `clock` returns Unix time."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._alive_until: dict[str, float] = {}  # by holder
+        self._leases: dict[str, Lease] = {}
+        self._held: defaultdict[str, int] = defaultdict(int)
+        self._queues: defaultdict[str, dict[int, Ticket]] = defaultdict(dict)  # in order of arrival
+        self._last_number = 0
+        self._counters = _Expiring[int]()
+        self._rates = _Expiring[None]()  # each until all of its limit is free again
+        self._marks = _Expiring[str]()
+
+    # -- leases -----------------------------------------------------------------------------------
+
+    def acquire(
+        self,
+        choices: Sequence[Sequence[Hold]],
+        holder: str,
+        ttl_seconds: float,
+        ticket: Ticket | None = None,
+    ) -> Lease | None:
+        with self._lock:
+            self._bury_the_dead(holder, ttl_seconds)
+            for index, holds in enumerate(choices):
+                if all(self._can_be_had(hold, ticket) for hold in holds):
+                    lease = Lease(secrets.token_hex(8), holder, tuple(hold.name for hold in holds), index)
+                    self._enter_lease(lease)
+                    if ticket is not None:
+                        self._drop_ticket(ticket)
+                    return lease
+            return None
+
+    def renew(self, holder: str, leases: Sequence[Lease], ttl_seconds: float) -> None:
+        with self._lock:
+            self._bury_the_dead(holder, ttl_seconds)
+            for lease in leases:
+                if lease.id not in self._leases:
+                    self._enter_lease(lease)
+
+    def release(self, lease: Lease) -> bool:
+        with self._lock:
+            return self._drop_lease(lease.id)
+
+    def held(self, names: Sequence[str]) -> dict[str, int]:
+        with self._lock:
+            self._bury_the_dead()
+            return {name: self._held.get(name, 0) for name in names}
+
+    # -- queues -----------------------------------------------------------------------------------
+
+    def enter(self, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int) -> Ticket | None:
+        with self._lock:
+            self._bury_the_dead(holder, ttl_seconds)
+            if all(len(self._queues.get(name, ())) >= max_waiting for name in names):
+                return None
+            self._last_number += 1
+            ticket = Ticket(self._last_number, holder, tuple(names))
+            for name in names:
+                self._queues[name][ticket.number] = ticket
+            return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._lock:
+            self._drop_ticket(ticket)
+
+    def waiting(self, names: Sequence[str]) -> dict[str, int]:
+        with self._lock:
+            self._bury_the_dead()
+            return {name: len(self._queues.get(name, ())) for name in names}
+
+    # -- counters ---------------------------------------------------------------------------------
+
+    def add(self, amounts: Mapping[str, int], expires_at: float) -> dict[str, int]:
+        with self._lock:
+            now, totals = self._clock(), {}
+            for name, amount in amounts.items():
+                total, until = self._counters.get(name, now) or (0, expires_at)
+                totals[name] = total + amount
+                self._counters.set(name, totals[name], until, now)
+            return totals
+
+    def read(self, names: Sequence[str]) -> dict[str, int]:
+        with self._lock:
+            now = self._clock()
+            return {name: (self._counters.get(name, now) or (0,))[0] for name in names}
+
+    # -- rates ------------------------------------------------------------------------------------
+
+    def take(self, name: str, limit: int, window_seconds: float) -> Taken:
+        with self._lock:
+            now = self._clock()
+            _, full_at = self._rates.get(name, now) or (None, now)
+            taken, full_at = rates.take(full_at, now, limit, window_seconds)
+            self._rates.set(name, None, full_at, now)
+            return taken
+
+    # -- marks ------------------------------------------------------------------------------------
+
+    def mark(self, name: str, text: str, seconds: float) -> None:
+        with self._lock:
+            now = self._clock()
+            self._marks.set(name, text, now + seconds, now)
+
+    def unmark(self, name: str) -> None:
+        with self._lock:
+            self._marks.drop(name)
+
+    def marks(self, names: Sequence[str]) -> dict[str, Mark]:
+        with self._lock:
+            now = self._clock()
+            found = {name: self._marks.get(name, now) for name in names}
+            return {name: Mark(entry[0], entry[1] - now) for name, entry in found.items() if entry}
+
+    def close(self) -> None:
+        pass
+
+    # -- inside, under the lock -------------------------------------------------------------------
+
+    def _can_be_had(self, hold: Hold, ticket: Ticket | None) -> bool:
+        if self._held.get(hold.name, 0) >= hold.limit:
+            return False
+        first = next(iter(self._queues.get(hold.name, ())), None)
+        return first is None or (ticket is not None and ticket.number <= first)
+
+    def _enter_lease(self, lease: Lease) -> None:
+        self._leases[lease.id] = lease
+        for name in lease.names:
+            self._held[name] += 1
+
+    def _drop_lease(self, lease_id: str) -> bool:
+        lease = self._leases.pop(lease_id, None)
+        if lease is None:
+            return False
+        for name in lease.names:
+            self._held[name] -= 1
+            if not self._held[name]:
+                del self._held[name]
+        return True
+
+    def _drop_ticket(self, ticket: Ticket) -> None:
+        for name in ticket.names:
+            queue = self._queues.get(name, {})
+            queue.pop(ticket.number, None)
+            if not queue:
+                self._queues.pop(name, None)
+
+    def _bury_the_dead(self, living: str | None = None, ttl_seconds: float = 0) -> None:
+        now = self._clock()
+        if any(until <= now for until in self._alive_until.values()):
+            dead = {holder for holder, until in self._alive_until.items() if until <= now}
+            for lease in [lease for lease in self._leases.values() if lease.holder in dead]:
+                self._drop_lease(lease.id)
+            queued = {number: t for queue in self._queues.values() for number, t in queue.items()}
+            for ticket in queued.values():
+                if ticket.holder in dead:
+                    self._drop_ticket(ticket)
+            for holder in dead:
+                del self._alive_until[holder]
+        if living is not None:
+            self._alive_until[living] = max(self._alive_until.get(living, 0), now + ttl_seconds)
