@@ -250,9 +250,8 @@ class InputReader:
 
     def local_shell_call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """OpenAI's type has no `call_id` but an `id` for the call, which may be either of the call's two."""
-        call_id = item.get("call_id")
-        if call_id is None and (given := item.get("id")) is not None:
-            call_id = self._local_shell_calls.get(str(given), given)
+        given = item.get("call_id") or item.get("id")
+        call_id = self._local_shell_calls.get(str(given), given)
         return self.call_output({**item, "call_id": call_id}, path)
 
     def shell_call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:

@@ -91,11 +91,11 @@ def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
 
 def includes(body: Mapping[str, Any], value: str) -> bool:
     """Whether the client asks for an extra part of the answer."""
-    return value in _include(body)
+    return value in check_include(fields.array(body, "include"))
 
 
-def _include(body: Mapping[str, Any]) -> Sequence[str]:
-    include = fields.array(body, "include")
+def check_include(include: Sequence[Any]) -> Sequence[Any]:
+    """Raises `InvalidRequest` where one of the values is none that OpenAI knows."""
     for index, value in enumerate(include):
         if value not in _INCLUDABLE:
             raise InvalidRequest(
@@ -106,12 +106,13 @@ def _include(body: Mapping[str, Any]) -> Sequence[str]:
     return include
 
 
-def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The client's own pairs of strings, within OpenAI's limits."""
     pairs, key_length, value_length = _MAX_METADATA
-    metadata = fields.mapping(body, "metadata")
-    if len(metadata) > pairs:
+    found = fields.mapping(body, "metadata")
+    if len(found) > pairs:
         raise fields.invalid_value("metadata", f"too many properties. Expected at most {pairs}.")
-    for key, value in metadata.items():
+    for key, value in found.items():
         if not isinstance(value, str):
             raise fields.invalid_type(f"metadata.{key}", "a string", value)
         if len(key) > key_length or len(value) > value_length:
@@ -119,7 +120,7 @@ def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"metadata.{key[:key_length]}",
                 f"too long. Keys have at most {key_length} characters, values {value_length}.",
             )
-    return metadata
+    return found
 
 
 def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         "instructions": body.get("instructions"),
         "max_output_tokens": fields.integer(body, "max_output_tokens"),
         "max_tool_calls": fields.integer(body, "max_tool_calls", low=1),
-        "metadata": _metadata(body),
+        "metadata": metadata(body),
         "moderation": None,
         "parallel_tool_calls": parallel,
         "presence_penalty": given("presence_penalty", 0),

@@ -1,0 +1,60 @@
+"""Lists of stored items, as `input_items` and conversations show them: which page, and its JSON.
+
+Refuses to know where items are kept. Source: the query parameters and list objects of openai-python 3.52.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate import fields, jsontext
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The part of a list that is asked for: at most `limit` items behind the one with the id `after`."""
+
+    after: str | None = None
+    limit: int = DEFAULT_LIMIT
+    newest_first: bool = True
+
+
+def page(query: Mapping[str, str]) -> Page:
+    """Reads `after`, `limit` and `order`. Raises `InvalidRequest` with the parameter's name."""
+    given = {key: query[key] for key in ("after", "order") if query.get(key)}
+    order = fields.choice(given, "order", ("asc", "desc"))
+    limit = fields.integer({"limit": _integer(query.get("limit"))}, "limit", low=1, high=MAX_LIMIT)
+    return Page(given.get("after"), limit or DEFAULT_LIMIT, order != "asc")
+
+
+def listing(items: Sequence[tuple[str, bytes]], *, has_more: bool) -> bytes:
+    """The list object of `items`, each an id and the item's JSON, in the order in which they are shown."""
+    return jsontext.dumps(
+        {
+            "object": "list",
+            "data": [orjson.Fragment(item) for _, item in items],
+            "first_id": items[0][0] if items else None,
+            "last_id": items[-1][0] if items else None,
+            "has_more": has_more,
+        }
+    )
+
+
+def unknown_after(after: str) -> InvalidRequest:
+    return InvalidRequest(f"No item with id '{after[:200]}' is in this list.", param="after")
+
+
+def _integer(text: str | None) -> Any:
+    """The number a query parameter stands for; what is none is left for the reader to refuse."""
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return text
