@@ -1,12 +1,14 @@
-"""One answer of the Responses dialect: the upstream call, the machine, and what becomes known on the way."""
+"""One answer of any dialect: its upstream calls, its machine, and what becomes known on the way.
+
+Refuses to know the dialect: the request has been read (`Asked`), and the machine comes from outside.
+"""
 
 from __future__ import annotations
 
-import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Response, request
 
@@ -14,42 +16,59 @@ from deepseek_proxy import pipeline
 from deepseek_proxy.api import streaming
 from deepseek_proxy.api.exchange import Exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
-from deepseek_proxy.api.rounds import Rounds
+from deepseek_proxy.api.rounds import Machine, Rounds
 from deepseek_proxy.errors import InternalError, ProxyError
+from deepseek_proxy.models import Resolved
 from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
+from deepseek_proxy.translate.history import Entry
 from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.markup import Healer
-from deepseek_proxy.translate.responses import codex
-from deepseek_proxy.translate.responses.compaction import CompactionStream
-from deepseek_proxy.translate.responses.options import StreamOptions
-from deepseek_proxy.translate.responses.request import ResponsesRequest
-from deepseek_proxy.translate.responses.response import Envelope
-from deepseek_proxy.translate.responses.stream import ResponseStream
-from deepseek_proxy.translate.schema import MismatchError
+from deepseek_proxy.translate.schema import MismatchError, StructuredOutput
+from deepseek_proxy.translate.tools import ToolTable
 from deepseek_proxy.upstream import client
 from deepseek_proxy.upstream.call import Call
 from deepseek_proxy.upstream.search import Lookups
 
 
+class Asked(Protocol):
+    """A request, as its dialect has read it."""
+
+    @property
+    def resolved(self) -> Resolved: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def upstream(self) -> Mapping[str, Any]: ...
+    @property
+    def tools(self) -> ToolTable: ...
+    @property
+    def structured(self) -> StructuredOutput | None: ...
+    @property
+    def next_turn(self) -> Callable[[Sequence[Entry], int], Mapping[str, Any]] | None: ...
+    @property
+    def notes(self) -> Counter[str]: ...
+    @property
+    def unknown_fields(self) -> tuple[str, ...]: ...
+
+
 class Answer:
-    """What it takes to answer one request."""
+    """What it takes to answer one request. `make_machine` makes the machine of one attempt at it."""
 
     def __init__(
         self,
         gateway: Gateway,
         caller: Caller,
         exchange: Exchange,
-        parsed: ResponsesRequest,
-        *,
-        for_codex: bool = False,
+        parsed: Asked,
+        make_machine: Callable[[], Machine],
     ) -> None:
         self._gateway = gateway
         self._caller = caller
         self._exchange = exchange
         self._request = parsed
-        self._for_codex = for_codex
+        self._make_machine = make_machine
         self._client_gone = streaming.watch(request)
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
@@ -59,7 +78,7 @@ class Answer:
 
     def streamed(self) -> Response:
         exchange = self._exchange
-        machine = self._machine()
+        machine = self._make_machine()
         call: Call | Rounds
         answer: pipeline.Answer
         if self._request.next_turn is None:
@@ -82,10 +101,10 @@ class Answer:
             else:
                 response.call_on_close(ended)
 
-    def _relay(self, call: Call, machine: ResponseStream) -> Relay:
+    def _relay(self, call: Call, machine: Machine) -> Relay:
         return Relay(call, Turn(machine, self._healer(), self._gateway.settings.max_event_bytes))
 
-    def _rounds(self, machine: ResponseStream) -> Rounds:
+    def _rounds(self, machine: Machine) -> Rounds:
         began = time.monotonic()
 
         def begin() -> tuple[Call, Relay]:
@@ -98,11 +117,10 @@ class Answer:
         return Response(jsontext.dumps(self.response()), mimetype="application/json")
 
     def response(self) -> dict[str, Any]:
-        """The Response object; asked for again, within bounds, while its text does not fit its schema."""
-        parsed = self._request
-        structured = parsed.structured
+        """The whole answer; asked for again, within bounds, while its text does not fit its schema."""
+        upstream, structured = self._request.upstream, self._request.structured
         for attempts_left in range(self._gateway.settings.schema_repair_attempts, -1, -1):
-            machine = self._complete(parsed)
+            machine = self._complete(upstream)
             if structured is None or machine.finish_reason != "stop" or not attempts_left:
                 break
             if machine.rounds.said:
@@ -111,17 +129,18 @@ class Answer:
                 structured.validate(machine.text)
                 break
             except MismatchError as mismatch:
-                parsed = _asked_again(parsed, machine.text, structured.repair_prompt(mismatch.reasons))
+                upstream = _asked_again(upstream, machine.text, structured.repair_prompt(mismatch.reasons))
         if machine.response is None:
             raise InternalError("The answer has no end.")
         return machine.response
 
-    def _complete(self, parsed: ResponsesRequest) -> ResponseStream:
-        machine = self._machine()
+    def _complete(self, upstream: Mapping[str, Any]) -> Machine:
+        machine = self._make_machine()
         began = self._exchange.started  # asking again gets no more time
-        tidy = parsed.structured.extract if parsed.structured else None
+        structured = self._request.structured
+        tidy = structured.extract if structured else None
         try:
-            self._complete_turn(parsed.upstream, machine, began, tidy)
+            self._complete_turn(upstream, machine, began, tidy)
             while machine.actions is not None:
                 machine.found(self._outcomes(machine.actions))
                 self._complete_turn(self._turn_of(machine), machine, began, tidy)
@@ -132,7 +151,7 @@ class Answer:
     def _complete_turn(
         self,
         upstream: Mapping[str, Any],
-        machine: ResponseStream,
+        machine: Machine,
         began: float,
         tidy: Callable[[str], str] | None,
     ) -> None:
@@ -155,7 +174,7 @@ class Answer:
         exchange = self._exchange
         return self._gateway.searcher.start(actions, self._caller.key, exchange.id, exchange.add_search)
 
-    def _turn_of(self, machine: ResponseStream) -> Mapping[str, Any]:
+    def _turn_of(self, machine: Machine) -> Mapping[str, Any]:
         """The body of the machine's next turn."""
         parsed = self._request
         if parsed.next_turn is None or not machine.rounds.said:
@@ -178,29 +197,6 @@ class Answer:
         sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend, trace=trace)
         return self._gateway.client.open(sent, since=began)
 
-    def _machine(self) -> ResponseStream:
-        gateway, tenant, parsed = self._gateway, self._caller.tenant, self._request
-        envelope = Envelope(new_id(ids.RESPONSE), int(time.time()), parsed.resolved.requested, parsed.echo)
-        options = StreamOptions(
-            tools=parsed.tools,
-            new_id=new_id,
-            seal=lambda purpose, text: gateway.sealer.seal(purpose, tenant, text.encode()),
-            remember=lambda call_id, text: gateway.reasoning.remember(tenant, call_id, text),
-            now=lambda: int(time.time()),
-            reasoning_output=gateway.settings.reasoning_output,
-            parallel_tool_calls=parsed.parallel_tool_calls,
-            permitted=parsed.permitted,
-            padding=(lambda size: secrets.token_hex(size)[:size]) if parsed.obfuscate else None,
-            search=parsed.search,
-            cites=not parsed.is_json,
-            shows_sources=parsed.shows_sources,
-        )
-        if self._for_codex:
-            options = codex.adapted(options)
-        if parsed.compacted_texts is not None:
-            return CompactionStream(envelope, options, parsed.compacted_texts)
-        return ResponseStream(envelope, options)
-
     def _healer(self) -> Healer:
         settings = self._gateway.settings
         return Healer(
@@ -211,7 +207,7 @@ class Answer:
         )
 
 
-def _note(exchange: Exchange, machine: ResponseStream) -> None:
+def _note(exchange: Exchange, machine: Machine) -> None:
     """Tells the exchange how the answer ended. Holds nothing of the request, which may be megabytes."""
     exchange.add_usage(machine.usage)
     exchange.finish_reason = machine.finish_reason
@@ -225,10 +221,10 @@ def _note_call(exchange: Exchange, call: Call | Rounds) -> None:
     exchange.answered = call.answered
 
 
-def _asked_again(parsed: ResponsesRequest, answer: str, prompt: str) -> ResponsesRequest:
+def _asked_again(upstream: Mapping[str, Any], answer: str, prompt: str) -> Mapping[str, Any]:
     messages = [
-        *parsed.upstream["messages"],
+        *upstream["messages"],
         {"role": "assistant", "content": answer},
         {"role": "user", "content": prompt},
     ]
-    return replace(parsed, upstream={**parsed.upstream, "messages": messages})
+    return {**upstream, "messages": messages}

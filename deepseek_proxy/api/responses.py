@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 from flask import Blueprint, Response, request
@@ -15,8 +16,11 @@ from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
 from deepseek_proxy.errors import ProxyError, UpgradeRequired
 from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.responses import codex, failure
-from deepseek_proxy.translate.responses.compaction import kept_messages
-from deepseek_proxy.translate.responses.request import RequestContext, parse
+from deepseek_proxy.translate.responses.compaction import CompactionStream, kept_messages
+from deepseek_proxy.translate.responses.options import StreamOptions
+from deepseek_proxy.translate.responses.request import RequestContext, ResponsesRequest, parse
+from deepseek_proxy.translate.responses.response import Envelope
+from deepseek_proxy.translate.responses.stream import ResponseStream
 from deepseek_proxy.translate.sealed import Purpose
 
 blueprint = Blueprint("responses", __name__)
@@ -30,7 +34,8 @@ def create() -> Response:
     exchange.dialect = "responses"
     caller = auth.identify(request, gateway.settings)
     parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
-    answer = Answer(gateway, caller, exchange, parsed, for_codex=_from_codex())
+    for_codex = _from_codex()
+    answer = Answer(gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed, for_codex))
     return answer.streamed() if parsed.stream else answer.whole()
 
 
@@ -43,7 +48,10 @@ def compact() -> Response:
     caller = auth.identify(request, gateway.settings)
     body = {**read_object(request, gateway.settings), "stream": False, "text": None, "tool_choice": None}
     parsed = parse(body, _context(gateway, caller), compact=True)
-    response = Answer(gateway, caller, exchange, parsed).response()
+    answer = Answer(
+        gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed, for_codex=False)
+    )
+    response = answer.response()
     compaction = {
         "id": response["id"],
         "object": "response.compaction",
@@ -91,3 +99,27 @@ def _context(gateway: Gateway, caller: Caller) -> RequestContext:
         errand=codex.is_errand(request.headers.get("X-Codex-Turn-Metadata")),
         search=gateway.search_session(),
     )
+
+
+def _machine(gateway: Gateway, caller: Caller, parsed: ResponsesRequest, for_codex: bool) -> ResponseStream:
+    tenant = caller.tenant
+    envelope = Envelope(new_id(ids.RESPONSE), int(time.time()), parsed.resolved.requested, parsed.echo)
+    options = StreamOptions(
+        tools=parsed.tools,
+        new_id=new_id,
+        seal=lambda purpose, text: gateway.sealer.seal(purpose, tenant, text.encode()),
+        remember=lambda call_id, text: gateway.reasoning.remember(tenant, call_id, text),
+        now=lambda: int(time.time()),
+        reasoning_output=gateway.settings.reasoning_output,
+        parallel_tool_calls=parsed.parallel_tool_calls,
+        permitted=parsed.permitted,
+        padding=(lambda size: secrets.token_hex(size)[:size]) if parsed.obfuscate else None,
+        search=parsed.search,
+        cites=not parsed.is_json,
+        shows_sources=parsed.shows_sources,
+    )
+    if for_codex:
+        options = codex.adapted(options)
+    if parsed.compacted_texts is not None:
+        return CompactionStream(envelope, options, parsed.compacted_texts)
+    return ResponseStream(envelope, options)

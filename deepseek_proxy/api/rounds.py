@@ -7,13 +7,34 @@ time, also in the middle of a search. Refuses to know what is searched, and what
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
+from deepseek_proxy import pipeline
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.pipeline import Relay
-from deepseek_proxy.translate.lookup import Action
-from deepseek_proxy.translate.responses.stream import ResponseStream
+from deepseek_proxy.translate import rounds
+from deepseek_proxy.translate.hub import Usage
+from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.upstream.call import Call, Clocks
 from deepseek_proxy.upstream.search import Lookups
+
+
+class Machine(pipeline.Machine, Protocol):
+    """A dialect's machine, whose answer may take several turns."""
+
+    actions: Sequence[Action] | None
+    """What is to be run before the answer can go on; None while a turn is under way."""
+    response: dict[str, Any] | None
+    """The whole answer, once it has ended."""
+
+    @property
+    def rounds(self) -> rounds.Rounds: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    def found(self, outcomes: Sequence[Outcome]) -> bytes: ...
+
 
 Begin = Callable[[], tuple[Call, Relay]]
 
@@ -23,7 +44,7 @@ class Rounds:
     `look_up(actions)` starts searches."""
 
     def __init__(
-        self, machine: ResponseStream, begin: Begin, look_up: Callable[[Sequence[Action]], Lookups]
+        self, machine: Machine, begin: Begin, look_up: Callable[[Sequence[Action]], Lookups]
     ) -> None:
         self.machine = machine
         self._begin = begin

@@ -16,7 +16,7 @@ class Purpose(StrEnum):
     COMPACTION = "compaction"
     """A packed `responses.compaction.Compaction`."""
     SEARCHES = "searches"
-    """A packed `responses.search.Round`, with the thinking that followed it."""
+    """A packed `rounds.Round`, with the thinking that followed it."""
 
 
 Seal = Callable[[Purpose, str], str]

@@ -8,25 +8,25 @@ searched and how (`translate.search` does).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from deepseek_proxy.translate import fields, ids, jsontext
-from deepseek_proxy.translate.history import Entry, TextPart, Thinking, ToolCall, ToolResult
-from deepseek_proxy.translate.lookup import OPEN_PAGE, SIZES, WEB_SEARCH, Action, Options, Search
+from deepseek_proxy.translate.history import Entry, Thinking
+from deepseek_proxy.translate.lookup import SIZES, Action, Options, Search
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.output import ItemStatus
+from deepseek_proxy.translate.rounds import TOOLS, Answered, Round
 from deepseek_proxy.translate.sealed import Purpose, Seal, Unseal
 from deepseek_proxy.translate.search import Told
 from deepseek_proxy.translate.sources import Source, Sources
-from deepseek_proxy.translate.tools import ToolKind, ToolTable
+from deepseek_proxy.translate.tools import ToolTable
 
 # Tells the reader which purpose to open a token for: one that does not open is counted as a failure.
 _MARK: Final = "searches."
-_TOOLS: Final = {tool.kind: tool for tool in (WEB_SEARCH, OPEN_PAGE)}
 
 
 def is_web_search(tool_type: str) -> bool:
@@ -123,40 +123,17 @@ class WebSearchItem:
 # -- what is sealed ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A call of the model that the gateway ran, and its result."""
+def token(carried: Round, seal: Seal, thinking: str | None) -> str:
+    """The `encrypted_content` of the reasoning item that carries a round.
 
-    kind: ToolKind
-    call_id: str
-    arguments: str
-    result: str
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """All such calls of one turn, and the pages that their results name."""
-
-    calls: Sequence[Answered]
-    sources: Sequence[Source]
-
-    def entries(self, table: ToolTable) -> list[Entry]:
-        return [
-            *(ToolCall(c.call_id, table.upstream_name(_TOOLS[c.kind]), c.arguments) for c in self.calls),
-            *(ToolResult(c.call_id, None, (TextPart(c.result),)) for c in self.calls),
-        ]
-
-    def token(self, seal: Seal, thinking: str | None) -> str:
-        """The `encrypted_content` of the reasoning item that carries this round.
-
-        `thinking` is the item's own; None where it has none and only carries.
-        """
-        packed = {
-            "calls": [[c.kind, c.call_id, c.arguments, c.result] for c in self.calls],
-            "sources": self.sources,
-            "thinking": thinking,
-        }
-        return _MARK + seal(Purpose.SEARCHES, jsontext.dumps(packed).decode())
+    `thinking` is the item's own; None where it has none and only carries.
+    """
+    packed = {
+        "calls": [[c.kind, c.call_id, c.arguments, c.result] for c in carried.calls],
+        "sources": carried.sources,
+        "thinking": thinking,
+    }
+    return _MARK + seal(Purpose.SEARCHES, jsontext.dumps(packed).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +154,11 @@ def is_round(token: str) -> bool:
 
 
 def unsealed(token: str, unseal: Unseal) -> Kept | None:
-    """The reverse of `Round.token`; None for a token that does not open."""
+    """The reverse of `token`; None for a token that does not open."""
     text = unseal(Purpose.SEARCHES, token.removeprefix(_MARK))
     try:
         packed = orjson.loads(text or "null")
-        calls = [Answered(_TOOLS[kind].kind, *map(str, rest)) for kind, *rest in packed["calls"]]
+        calls = [Answered(TOOLS[kind].kind, *map(str, rest)) for kind, *rest in packed["calls"]]
         sources = [Source(int(number), str(url), str(title)) for number, url, title in packed["sources"]]
         thinking = packed["thinking"]
     except (KeyError, TypeError, ValueError):  # another version packed it in another way

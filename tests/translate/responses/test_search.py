@@ -12,7 +12,8 @@ from deepseek_proxy.translate.history import TextPart, Thinking, ToolCall, ToolR
 from deepseek_proxy.translate.lookup import OPEN_PAGE, SIZES, WEB_SEARCH, OpenPage, Options, Search
 from deepseek_proxy.translate.responses import search
 from deepseek_proxy.translate.responses.emitter import Emitter
-from deepseek_proxy.translate.responses.search import Answered, Round, WebSearchItem
+from deepseek_proxy.translate.responses.search import WebSearchItem
+from deepseek_proxy.translate.rounds import Answered, Round
 from deepseek_proxy.translate.sealed import Purpose
 from deepseek_proxy.translate.search import Told
 from deepseek_proxy.translate.sources import Source, Sources
@@ -154,7 +155,7 @@ def test_citations_in_openais_shape() -> None:
 
 @pytest.mark.parametrize("thinking", [None, "", "Now I know – 看。"])
 def test_a_round_comes_back_as_it_was(thinking: str | None) -> None:
-    token = ROUND.token(seal, thinking)
+    token = search.token(ROUND, seal, thinking)
     assert search.is_round(token)
     kept = search.unsealed(token, unseal)
     assert kept is not None
