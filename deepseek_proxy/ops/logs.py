@@ -2,7 +2,7 @@
 
 `gateway.log` holds the application's lines, one for each request at its end and gunicorn's error log;
 `access.log` holds gunicorn's access log. All workers write to the same files: a file lock is held for
-each line and each rotation, so that none is lost. A terminal gets the same records as plain sentences.
+each write and each rotation, so that none is lost. A terminal gets the same records as plain sentences.
 The fields are listed in `docs/logs.md`.
 
 Refuses to know Flask, gunicorn and what a request means.
@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TextIO
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+from deepseek_proxy.ops.batching import BatchingHandler
 from deepseek_proxy.ops.record import RequestRecord
 from deepseek_proxy.ops.redaction import Redactor, secrets_of
 from deepseek_proxy.settings import Settings, SettingsError
@@ -59,9 +60,9 @@ def configure(settings: Settings, secrets: Iterable[str] = ()) -> None:
     application, access = [*shared], [*shared]
     if settings.log_dir is not None:
         _check_folder(settings.log_dir)
-        application.append(_file_handler(settings, settings.log_dir / GATEWAY_FILE))
-        access.append(_file_handler(settings, settings.log_dir / ACCESS_FILE))
-    for handler in {*application, *access}:
+        application.append(_file_handler(settings, settings.log_dir / GATEWAY_FILE, redactor))
+        access.append(_file_handler(settings, settings.log_dir / ACCESS_FILE, redactor))
+    for handler in shared:
         handler.addFilter(redactor)
 
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -204,14 +205,16 @@ def _stderr_handler(stream: TextIO) -> logging.Handler:
     return handler
 
 
-def _file_handler(settings: Settings, path: Path) -> logging.Handler:
-    handler = ConcurrentRotatingFileHandler(
+def _file_handler(settings: Settings, path: Path, redactor: Redactor) -> logging.Handler:
+    file = ConcurrentRotatingFileHandler(
         path,
         maxBytes=settings.log_max_bytes,
         backupCount=settings.log_backups,
         encoding="utf-8",
         chmod=_FILE_MODE,
     )
+    file.addFilter(redactor)
+    handler = BatchingHandler(file, patient={REQUEST_LOGGER, ACCESS_LOGGER})
     handler.name = _HANDLER_PREFIX + path.name
     handler.setFormatter(JsonFormatter())
     return handler

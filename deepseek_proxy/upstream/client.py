@@ -26,6 +26,7 @@ from deepseek_proxy.settings import Settings
 from deepseek_proxy.upstream import failures
 from deepseek_proxy.upstream.body import Body, body_of
 from deepseek_proxy.upstream.call import Aborted, Call, Clocks
+from deepseek_proxy.upstream.readiness import is_silent
 from deepseek_proxy.version import __version__
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
@@ -245,17 +246,18 @@ def _shut(connection: HTTPConnection) -> None:
 
 
 class _Connection(HTTPConnection):
+    @property
+    def is_connected(self) -> bool:
+        return self.sock is not None and is_silent(self.sock)
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         _announce(self)
         super().request(*args, **kwargs)
         _announce(self)
 
 
-class _TLSConnection(HTTPSConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _announce(self)
-        super().request(*args, **kwargs)
-        _announce(self)
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same over TLS: `super()` of `_Connection` is `HTTPSConnection` here."""
 
 
 class _Pool(HTTPConnectionPool):

@@ -32,6 +32,17 @@ def readiness(sock: socket.socket) -> Readiness:
     return _PollReadiness(sock)
 
 
+def is_silent(sock: socket.socket) -> bool:
+    """Whether nothing has arrived: an idle connection that has something to say is being closed.
+
+    The kernel answers at once; gevent's own `poll` would set up a watcher, and go through its loop, to ask.
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    poll = (monkey.get_original("select", "poll") if monkey is not None else select.poll)()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)
+
+
 class _PollReadiness:
     __slots__ = ("_poll",)
 

@@ -26,6 +26,9 @@ def app(environ, start_response):
 
 # A worker that gets a signal before it listens to signals never hears of it.
 CONFIGURATION = """
+from gevent import monkey
+monkey.patch_all()
+
 def post_worker_init(worker):
     worker.log.info("Worker ready")
 """

@@ -54,6 +54,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 def test_a_request_is_one_line_of_json(tmp_path):
     logs.configure(Settings(log_dir=tmp_path))
     logs.log_request(RECORD)
+    logs.close()
     (line,) = lines(tmp_path / "gateway.log")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("time")))
     assert line.pop("pid") == os.getpid()
@@ -81,6 +82,7 @@ def test_every_logger_ends_in_its_file(tmp_path):
     logging.getLogger("urllib3.connectionpool").info("a library's chatter")
     logging.getLogger("urllib3.connectionpool").warning("a library's warning")
     logging.getLogger("gunicorn.access").info("a visit")
+    logs.close()
     written = [line["message"] for line in lines(tmp_path / "gateway.log")]
     assert written == ["ours", "gunicorn's", "a library's warning"]
     assert [line["message"] for line in lines(tmp_path / "access.log")] == ["a visit"]
@@ -98,6 +100,7 @@ def test_configuring_again_replaces_and_never_doubles(tmp_path):
         logs.configure(Settings(log_dir=tmp_path / folder))
     logging.getLogger("deepseek_proxy").info("once")
     logging.getLogger("gunicorn.access").info("once")
+    logs.close()
     assert not (tmp_path / "a" / "gateway.log").exists()
     assert len(lines(tmp_path / "b" / "gateway.log")) == len(lines(tmp_path / "b" / "access.log")) == 1
 
@@ -284,6 +287,7 @@ def work():
         thread.start()
     for thread in threads:
         thread.join()
+    logs.close()  # as a process does at its end, were it not for os._exit
 
 logs.configure(settings)
 if kind == "forked":

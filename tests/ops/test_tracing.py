@@ -157,6 +157,7 @@ def test_the_clients_trace_goes_on_at_deepseek(app, exporter, upstream):
 
 def test_the_log_line_names_the_trace(app, exporter, tmp_path):
     ask(app, traceparent=f"00-{TRACE_ID}-{PARENT_ID}-01")
+    logs.close()
     (line,) = [json.loads(line) for line in (tmp_path / logs.GATEWAY_FILE).read_text().splitlines()]
     assert line["trace_id"] == TRACE_ID
 
@@ -245,7 +246,7 @@ from deepseek_proxy.app import create_app
 from deepseek_proxy.settings import isolated
 app = create_app(isolated(state_dir=sys.argv[1], log_stderr="never"))
 app.test_client().post("/v1/responses", json={"input": 1}).close()
-print([name for name in sys.modules if name.startswith("opentelemetry")])
+print([name for name in ("opentelemetry.sdk.trace", "opentelemetry.exporter") if name in sys.modules])
 """
 
 

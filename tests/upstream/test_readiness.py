@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deepseek_proxy.upstream.readiness import TICK_SECONDS, readiness
+from deepseek_proxy.upstream.readiness import TICK_SECONDS, is_silent, readiness
 
 SLACK_SECONDS = 0.25
 
@@ -44,6 +44,19 @@ def test_silence_lasts_a_tick(pair: tuple[socket.socket, socket.socket]) -> None
     assert TICK_SECONDS * 0.9 < time.monotonic() - started < TICK_SECONDS + SLACK_SECONDS
 
 
+def test_an_idle_connection_is_silent_until_it_speaks_or_ends(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    assert is_silent(near)
+    far.send(b"x")
+    assert not is_silent(near)
+    near.recv(1)
+    assert is_silent(near)
+    far.close()
+    assert not is_silent(near)
+
+
 def test_many_descriptors_are_no_obstacle() -> None:
     """select() would refuse a descriptor of 1024 or more."""
     near, far = socket.socketpair()
@@ -63,7 +76,7 @@ def _high_duplicate(sock: socket.socket) -> int:
 PRELUDE = f"""
 from gevent import monkey; monkey.patch_all()
 import gc, gevent, socket, time
-from deepseek_proxy.upstream.readiness import TICK_SECONDS, readiness
+from deepseek_proxy.upstream.readiness import TICK_SECONDS, is_silent, readiness
 SLACK_SECONDS = {SLACK_SECONDS}
 near, far = socket.socketpair()
 waiting = readiness(near)
@@ -154,6 +167,17 @@ def test_gevent_a_stream_that_is_killed_while_it_waits_leaves_nothing_behind() -
         far.send(b"x")  # wakes nobody
         gevent.sleep(2 * TICK_SECONDS)
         assert gevent.get_hub().loop.activecnt <= 1
+    """)
+
+
+def test_gevent_asking_for_silence_lets_nobody_else_run() -> None:
+    run_patched("""
+        others = []
+        gevent.spawn(others.append, 1)
+        assert is_silent(near)
+        far.send(b"x")
+        assert not is_silent(near)
+        assert others == []
     """)
 
 
