@@ -39,7 +39,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What `holder` holds until it releases it. `choice` says which of the choices it was granted for."""
+    """What `holder` holds until it releases it. `choice` says which of the choices it was granted for.
+
+    The holder chooses the id before it asks: so it can give back what it may have got, if no answer comes.
+    """
 
     id: str
     holder: str
@@ -49,11 +52,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A place in the queue for `names`; a lower number came earlier."""
+    """A place in the queue for `names`; a lower number came earlier. The holder chooses the id."""
 
-    number: int
+    id: str
     holder: str
     names: tuple[str, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Ledger(Protocol):
 
     def acquire(
         self,
+        lease_id: str,
         choices: Sequence[Sequence[Hold]],
         holder: str,
         ttl_seconds: float,
@@ -97,21 +102,26 @@ class Ledger(Protocol):
         meanwhile, or were lost, are entered again, whatever the limits: their work goes on in any case."""
 
     def release(self, lease: Lease) -> bool:
-        """Gives the places back. Returns whether they were still held: the second time they are not."""
+        """Gives the places back. Returns whether they were still held: the second time they are not.
+
+        Looks at id and holder only.
+        """
 
     def held(self, names: Sequence[str]) -> dict[str, int]:
         """How many leases hold each name."""
 
     # -- queues -----------------------------------------------------------------------------------
 
-    def enter(self, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int) -> Ticket | None:
+    def enter(
+        self, ticket_id: str, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int
+    ) -> Ticket | None:
         """A place at the end of the queues for `names`; None where `max_waiting` wait for each of them.
 
         Lapses with its holder, and lives on with `renew`.
         """
 
     def leave(self, ticket: Ticket) -> None:
-        """Gives a place up; nothing happens if it is gone already."""
+        """Gives a place up; nothing happens if it is gone already. Looks at id and holder only."""
 
     def waiting(self, names: Sequence[str]) -> dict[str, int]:
         """How many wait for each name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections import defaultdict
@@ -49,7 +48,8 @@ class MemoryLedger:
         self._alive_until: dict[str, float] = {}  # by holder
         self._leases: dict[str, Lease] = {}
         self._held: defaultdict[str, int] = defaultdict(int)
-        self._queues: defaultdict[str, dict[int, Ticket]] = defaultdict(dict)  # in order of arrival
+        self._tickets: dict[str, Ticket] = {}
+        self._queues: defaultdict[str, dict[int, None]] = defaultdict(dict)  # numbers, in order of arrival
         self._last_number = 0
         self._counters = _Expiring[int]()
         self._rates = _Expiring[None]()  # each until all of its limit is free again
@@ -59,6 +59,7 @@ class MemoryLedger:
 
     def acquire(
         self,
+        lease_id: str,
         choices: Sequence[Sequence[Hold]],
         holder: str,
         ttl_seconds: float,
@@ -68,10 +69,10 @@ class MemoryLedger:
             self._bury_the_dead(holder, ttl_seconds)
             for index, holds in enumerate(choices):
                 if all(self._can_be_had(hold, ticket) for hold in holds):
-                    lease = Lease(secrets.token_hex(8), holder, tuple(hold.name for hold in holds), index)
+                    lease = Lease(lease_id, holder, tuple(hold.name for hold in holds), index)
                     self._enter_lease(lease)
                     if ticket is not None:
-                        self._drop_ticket(ticket)
+                        self._drop_ticket(ticket.id)
                     return lease
             return None
 
@@ -93,20 +94,23 @@ class MemoryLedger:
 
     # -- queues -----------------------------------------------------------------------------------
 
-    def enter(self, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int) -> Ticket | None:
+    def enter(
+        self, ticket_id: str, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int
+    ) -> Ticket | None:
         with self._lock:
             self._bury_the_dead(holder, ttl_seconds)
             if all(len(self._queues.get(name, ())) >= max_waiting for name in names):
                 return None
             self._last_number += 1
-            ticket = Ticket(self._last_number, holder, tuple(names))
+            ticket = Ticket(ticket_id, holder, tuple(names), self._last_number)
+            self._tickets[ticket_id] = ticket
             for name in names:
-                self._queues[name][ticket.number] = ticket
+                self._queues[name][ticket.number] = None
             return ticket
 
     def leave(self, ticket: Ticket) -> None:
         with self._lock:
-            self._drop_ticket(ticket)
+            self._drop_ticket(ticket.id)
 
     def waiting(self, names: Sequence[str]) -> dict[str, int]:
         with self._lock:
@@ -182,12 +186,14 @@ class MemoryLedger:
                 del self._held[name]
         return True
 
-    def _drop_ticket(self, ticket: Ticket) -> None:
+    def _drop_ticket(self, ticket_id: str) -> None:
+        ticket = self._tickets.pop(ticket_id, None)
+        if ticket is None:
+            return
         for name in ticket.names:
-            queue = self._queues.get(name, {})
-            queue.pop(ticket.number, None)
-            if not queue:
-                self._queues.pop(name, None)
+            del self._queues[name][ticket.number]
+            if not self._queues[name]:
+                del self._queues[name]
 
     def _bury_the_dead(self, living: str | None = None, ttl_seconds: float = 0) -> None:
         now = self._clock()
@@ -195,10 +201,8 @@ class MemoryLedger:
             dead = {holder for holder, until in self._alive_until.items() if until <= now}
             for lease in [lease for lease in self._leases.values() if lease.holder in dead]:
                 self._drop_lease(lease.id)
-            queued = {number: t for queue in self._queues.values() for number, t in queue.items()}
-            for ticket in queued.values():
-                if ticket.holder in dead:
-                    self._drop_ticket(ticket)
+            for ticket in [ticket for ticket in self._tickets.values() if ticket.holder in dead]:
+                self._drop_ticket(ticket.id)
             for holder in dead:
                 del self._alive_until[holder]
         if living is not None:

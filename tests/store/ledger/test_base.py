@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 from harness.clocks import Clock
 
@@ -10,8 +12,12 @@ from deepseek_proxy.store.ledger.base import Hold, Lease, Ledger, Ticket
 TTL = 30.0
 
 
+def new_id() -> str:
+    return secrets.token_hex(8)
+
+
 def acquire(ledger: Ledger, *names: str, limit: int = 1, holder: str = "w1") -> Lease | None:
-    return ledger.acquire([[Hold(name, limit) for name in names]], holder, TTL)
+    return ledger.acquire(new_id(), [[Hold(name, limit) for name in names]], holder, TTL)
 
 
 def granted(lease: Lease | None) -> Lease:
@@ -20,7 +26,7 @@ def granted(lease: Lease | None) -> Lease:
 
 
 def entered(ledger: Ledger, *names: str, holder: str = "w1", max_waiting: int = 10) -> Ticket:
-    ticket = ledger.enter(names, holder, TTL, max_waiting)
+    ticket = ledger.enter(new_id(), names, holder, TTL, max_waiting)
     assert ticket is not None
     return ticket
 
@@ -60,8 +66,8 @@ def test_several_names_are_held_all_or_none(ledger: Ledger) -> None:
 
 def test_the_first_choice_that_can_be_had_is_granted(ledger: Ledger) -> None:
     choices = [[Hold("a", 1)], [Hold("b", 1)], [Hold("c", 1)]]
-    assert [granted(ledger.acquire(choices, "w1", TTL)).choice for _ in range(3)] == [0, 1, 2]
-    assert ledger.acquire(choices, "w1", TTL) is None
+    assert [granted(ledger.acquire(new_id(), choices, "w1", TTL)).choice for _ in range(3)] == [0, 1, 2]
+    assert ledger.acquire(new_id(), choices, "w1", TTL) is None
     assert ledger.held(["a", "b", "c"]) == {"a": 1, "b": 1, "c": 1}
 
 
@@ -109,6 +115,15 @@ def test_work_is_a_sign_of_life(ledger: Ledger, clock: Clock) -> None:
     assert ledger.held(["a"]) == {"a": 1}
 
 
+def test_what_was_granted_without_an_answer_is_given_back_by_its_id(ledger: Ledger) -> None:
+    ledger.acquire("lost", [[Hold("a", 1), Hold("b", 1)]], "w1", TTL)
+    ticket = entered(ledger, "a")
+    assert ledger.release(Lease("lost", "w1", ()))
+    ledger.leave(Ticket(ticket.id, "w1", ()))
+    assert ledger.held(["a", "b"]) == {"a": 0, "b": 0}
+    assert ledger.waiting(["a"]) == {"a": 0}
+
+
 # -- queues ---------------------------------------------------------------------------------------
 
 
@@ -117,16 +132,16 @@ def test_who_came_first_is_served_first(ledger: Ledger) -> None:
     first, second = entered(ledger, "a"), entered(ledger, "a", holder="w2")
     assert ledger.waiting(["a", "b"]) == {"a": 2, "b": 0}
     choices = [[Hold("a", 1)]]
-    assert ledger.acquire(choices, "w1", TTL, first) is None
+    assert ledger.acquire(new_id(), choices, "w1", TTL, first) is None
 
     ledger.release(held)
     assert acquire(ledger, "a") is None, "nobody passes those who wait"
-    assert ledger.acquire(choices, "w2", TTL, second) is None
-    lease = granted(ledger.acquire(choices, "w1", TTL, first))
+    assert ledger.acquire(new_id(), choices, "w2", TTL, second) is None
+    lease = granted(ledger.acquire(new_id(), choices, "w1", TTL, first))
     assert ledger.waiting(["a"]) == {"a": 1}
-    assert ledger.acquire(choices, "w2", TTL, second) is None
+    assert ledger.acquire(new_id(), choices, "w2", TTL, second) is None
     ledger.release(lease)
-    granted(ledger.acquire(choices, "w2", TTL, second))
+    granted(ledger.acquire(new_id(), choices, "w2", TTL, second))
     assert ledger.waiting(["a"]) == {"a": 0}
 
 
@@ -136,10 +151,10 @@ def test_who_waits_for_several_names_takes_whichever_is_free_first(ledger: Ledge
     both, only_a = entered(ledger, "a", "b"), entered(ledger, "a")
     ledger.release(held)
     assert acquire(ledger, "b") is None
-    lease = granted(ledger.acquire([[Hold("a", 1)], [Hold("b", 1)]], "w1", TTL, both))
+    lease = granted(ledger.acquire(new_id(), [[Hold("a", 1)], [Hold("b", 1)]], "w1", TTL, both))
     assert (lease.choice, lease.names) == (1, ("b",))
     assert ledger.waiting(["a", "b"]) == {"a": 1, "b": 0}
-    assert ledger.acquire([[Hold("a", 2)]], "w1", TTL, only_a) is not None
+    assert ledger.acquire(new_id(), [[Hold("a", 2)]], "w1", TTL, only_a) is not None
 
 
 def test_who_leaves_makes_room_for_the_next(ledger: Ledger) -> None:
@@ -148,14 +163,14 @@ def test_who_leaves_makes_room_for_the_next(ledger: Ledger) -> None:
     ledger.leave(first)
     ledger.leave(first)
     ledger.release(held)
-    assert ledger.acquire([[Hold("a", 1)]], "w1", TTL, second) is not None
+    assert ledger.acquire(new_id(), [[Hold("a", 1)]], "w1", TTL, second) is not None
 
 
 def test_nobody_enters_a_queue_that_is_full(ledger: Ledger) -> None:
     first = entered(ledger, "a", max_waiting=2)
     entered(ledger, "a", max_waiting=2)
-    assert ledger.enter(["a"], "w1", TTL, 2) is None
-    assert ledger.enter(["a", "b"], "w1", TTL, 2) is not None, "the queue for b is empty"
+    assert ledger.enter(new_id(), ["a"], "w1", TTL, 2) is None
+    assert ledger.enter(new_id(), ["a", "b"], "w1", TTL, 2) is not None, "the queue for b is empty"
     ledger.leave(first)
     assert ledger.waiting(["a", "b"]) == {"a": 2, "b": 1}
 
@@ -167,7 +182,7 @@ def test_the_dead_do_not_stand_in_the_way(ledger: Ledger, clock: Clock) -> None:
     assert acquire(ledger, "a", holder="alive") is None
     clock.now += 2
     assert ledger.waiting(["a"]) == {"a": 1}
-    assert ledger.acquire([[Hold("a", 1)]], "alive", TTL, waits) is not None
+    assert ledger.acquire(new_id(), [[Hold("a", 1)]], "alive", TTL, waits) is not None
 
 
 # -- counters -------------------------------------------------------------------------------------

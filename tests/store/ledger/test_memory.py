@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 
 from deepseek_proxy.store.ledger.base import Hold
@@ -15,7 +16,7 @@ def test_threads_never_hold_more_than_the_limit() -> None:
     def work() -> None:
         nonlocal holding
         for _ in range(200):
-            lease = ledger.acquire([[Hold("a", 3)]], "w", 30)
+            lease = ledger.acquire(secrets.token_hex(8), [[Hold("a", 3)]], "w", 30)
             if lease is None:
                 continue
             with lock:

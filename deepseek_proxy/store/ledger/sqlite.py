@@ -1,0 +1,299 @@
+"""The ledger of several worker processes on one machine: a SQLite file that all of them open.
+
+Every change is one short write transaction. Waiting for another process' transaction is done here, in small
+sleeps, and not inside SQLite, where it would stop every stream of a gevent worker. The journal is a
+write-ahead log that is not synced at every commit: a power failure may lose the last moments, which is when
+all leases end anyway.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from deepseek_proxy.store.ledger import rates
+from deepseek_proxy.store.ledger.base import Hold, Lease, LedgerUnavailable, Mark, Taken, Ticket
+
+BUSY_SECONDS: Final = 5.0
+"""Longest wait for other processes' transactions; each takes well below a millisecond."""
+_FIRST_SLEEP_SECONDS: Final = 0.0005
+_LAST_SLEEP_SECONDS: Final = 0.01
+_SWEEP_SECONDS: Final = 60.0
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS holders (id TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (
+    id TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL, PRIMARY KEY (id, name)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS leases_by_holder ON leases (holder);
+CREATE TABLE IF NOT EXISTS held (name TEXT PRIMARY KEY, leases INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS lease_begins AFTER INSERT ON leases BEGIN
+    INSERT INTO held VALUES (NEW.name, 1) ON CONFLICT (name) DO UPDATE SET leases = leases + 1; END;
+CREATE TRIGGER IF NOT EXISTS lease_ends AFTER DELETE ON leases BEGIN
+    UPDATE held SET leases = leases - 1 WHERE name = OLD.name; END;
+CREATE TABLE IF NOT EXISTS tickets (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, holder TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS queues (
+    name TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (name, number)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS queues_by_number ON queues (number);
+CREATE TRIGGER IF NOT EXISTS ticket_ends AFTER DELETE ON tickets BEGIN
+    DELETE FROM queues WHERE number = OLD.number; END;
+CREATE TABLE IF NOT EXISTS counters (
+    name TEXT PRIMARY KEY, total INTEGER NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rates (name TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS marks (
+    name TEXT PRIMARY KEY, text TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SqliteLedger:
+    """A `Ledger` in the file `path`, which is made where there is none. `clock` returns Unix time.
+
+    To be opened after a fork. Raises `LedgerUnavailable` where the file cannot be used.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._swept = 0.0
+        with self._errors():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            # Transactions are begun and ended here; several threads take turns under the lock.
+            self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._patiently("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        with self._changing():
+            for statement in _statements(_SCHEMA):
+                self._db.execute(statement)
+
+    # -- leases -----------------------------------------------------------------------------------
+
+    def acquire(
+        self,
+        lease_id: str,
+        choices: Sequence[Sequence[Hold]],
+        holder: str,
+        ttl_seconds: float,
+        ticket: Ticket | None = None,
+    ) -> Lease | None:
+        with self._changing():
+            self._live(holder, ttl_seconds)
+            for index, holds in enumerate(choices):
+                if all(self._can_be_had(hold, ticket) for hold in holds):
+                    lease = Lease(lease_id, holder, tuple(hold.name for hold in holds), index)
+                    self._enter_lease(lease)
+                    if ticket is not None:
+                        self._db.execute("DELETE FROM tickets WHERE id = ?", (ticket.id,))
+                    return lease
+            return None
+
+    def renew(self, holder: str, leases: Sequence[Lease], ttl_seconds: float) -> None:
+        with self._changing():
+            self._bury_the_dead()
+            was_alive = self._one("SELECT 1 FROM holders WHERE id = ?", holder)
+            self._live(holder, ttl_seconds)
+            if not was_alive:
+                for lease in leases:
+                    self._enter_lease(lease)
+
+    def release(self, lease: Lease) -> bool:
+        with self._changing():
+            return self._db.execute("DELETE FROM leases WHERE id = ?", (lease.id,)).rowcount > 0
+
+    def held(self, names: Sequence[str]) -> dict[str, int]:
+        with self._reading_the_living():
+            return {n: self._one("SELECT leases FROM held WHERE name = ?", n) or 0 for n in names}
+
+    # -- queues -----------------------------------------------------------------------------------
+
+    def enter(
+        self, ticket_id: str, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int
+    ) -> Ticket | None:
+        with self._changing():
+            self._live(holder, ttl_seconds)
+            if all(self._waiting(name) >= max_waiting for name in names):
+                return None
+            new = self._db.execute("INSERT INTO tickets (id, holder) VALUES (?, ?)", (ticket_id, holder))
+            ticket = Ticket(ticket_id, holder, tuple(names), new.lastrowid or 0)
+            self._db.executemany("INSERT INTO queues VALUES (?, ?)", [(n, ticket.number) for n in names])
+            return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._changing():
+            self._db.execute("DELETE FROM tickets WHERE id = ?", (ticket.id,))
+
+    def waiting(self, names: Sequence[str]) -> dict[str, int]:
+        with self._reading_the_living():
+            return {name: self._waiting(name) for name in names}
+
+    # -- counters ---------------------------------------------------------------------------------
+
+    def add(self, amounts: Mapping[str, int], expires_at: float) -> dict[str, int]:
+        totals: dict[str, int] = {}
+        with self._changing():
+            now = self._clock()
+            for name, amount in amounts.items():
+                known = self._row("SELECT total, until FROM counters WHERE name = ? AND until > ?", name, now)
+                total, until = known or (0, expires_at)
+                totals[name] = total + amount
+                self._db.execute("REPLACE INTO counters VALUES (?, ?, ?)", (name, totals[name], until))
+        return totals
+
+    def read(self, names: Sequence[str]) -> dict[str, int]:
+        with self._reading():
+            query = "SELECT total FROM counters WHERE name = ? AND until > ?"
+            return {name: self._one(query, name, self._clock()) or 0 for name in names}
+
+    # -- rates ------------------------------------------------------------------------------------
+
+    def take(self, name: str, limit: int, window_seconds: float) -> Taken:
+        with self._changing():
+            now = self._clock()
+            row = self._row("SELECT until FROM rates WHERE name = ?", name)
+            taken, full_at = rates.take(row[0] if row else now, now, limit, window_seconds)
+            self._db.execute("REPLACE INTO rates VALUES (?, ?)", (name, full_at))
+            return taken
+
+    # -- marks ------------------------------------------------------------------------------------
+
+    def mark(self, name: str, text: str, seconds: float) -> None:
+        with self._changing():
+            self._db.execute("REPLACE INTO marks VALUES (?, ?, ?)", (name, text, self._clock() + seconds))
+
+    def unmark(self, name: str) -> None:
+        with self._changing():
+            self._db.execute("DELETE FROM marks WHERE name = ?", (name,))
+
+    def marks(self, names: Sequence[str]) -> dict[str, Mark]:
+        found = {}
+        with self._reading():
+            now = self._clock()
+            for name in names:
+                row = self._row("SELECT text, until FROM marks WHERE name = ? AND until > ?", name, now)
+                if row is not None:
+                    found[name] = Mark(row[0], row[1] - now)
+        return found
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # -- inside a transaction ---------------------------------------------------------------------
+
+    def _can_be_had(self, hold: Hold, ticket: Ticket | None) -> bool:
+        if (self._one("SELECT leases FROM held WHERE name = ?", hold.name) or 0) >= hold.limit:
+            return False
+        first = self._one("SELECT min(number) FROM queues WHERE name = ?", hold.name)
+        return first is None or (ticket is not None and ticket.number <= first)
+
+    def _enter_lease(self, lease: Lease) -> None:
+        rows = [(lease.id, name, lease.holder) for name in lease.names]
+        self._db.executemany("INSERT OR IGNORE INTO leases VALUES (?, ?, ?)", rows)
+
+    def _waiting(self, name: str) -> int:
+        return self._one("SELECT count(*) FROM queues WHERE name = ?", name) or 0
+
+    def _live(self, holder: str, ttl_seconds: float) -> None:
+        self._bury_the_dead()
+        until = self._clock() + ttl_seconds
+        self._db.execute(
+            "INSERT INTO holders VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " alive_until = max(alive_until, excluded.alive_until)",
+            (holder, until),
+        )
+
+    def _dead(self) -> list[tuple[str]]:
+        query = "SELECT id FROM holders WHERE alive_until <= ?"
+        return self._db.execute(query, (self._clock(),)).fetchall()
+
+    def _bury_the_dead(self) -> None:
+        for dead in self._dead():
+            self._db.execute("DELETE FROM leases WHERE holder = ?", dead)
+            self._db.execute("DELETE FROM tickets WHERE holder = ?", dead)
+            self._db.execute("DELETE FROM holders WHERE id = ?", dead)
+
+    def _sweep(self) -> None:
+        """Now and then what has expired is deleted; until then nobody sees it."""
+        now = self._clock()
+        if now - self._swept >= _SWEEP_SECONDS:
+            self._swept = now
+            self._db.execute("DELETE FROM counters WHERE until <= ?", (now,))
+            self._db.execute("DELETE FROM rates WHERE until <= ?", (now,))
+            self._db.execute("DELETE FROM marks WHERE until <= ?", (now,))
+            self._db.execute("DELETE FROM held WHERE leases = 0")
+
+    def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+        return row
+
+    def _one(self, query: str, *values: object) -> int | None:
+        row = self._row(query, *values)
+        return row[0] if row is not None else None
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._lock, self._errors():
+            self._patiently("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._sweep()
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock, self._errors():
+            yield
+
+    @contextmanager
+    def _reading_the_living(self) -> Iterator[None]:
+        with self._reading():
+            anybody_dead = bool(self._dead())
+        with self._changing() if anybody_dead else self._reading():
+            if anybody_dead:
+                self._bury_the_dead()
+            yield
+
+    def _patiently(self, statement: str) -> None:
+        """Runs what another process' transaction may keep from running."""
+        give_up = time.monotonic() + BUSY_SECONDS
+        pause = _FIRST_SLEEP_SECONDS
+        while True:
+            try:
+                self._db.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LAST_SLEEP_SECONDS)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnavailable(
+                f"The gateway's own records ({self._path.name}) cannot be used: {error}", retry_after=5
+            ) from error
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: `executescript` would end the transaction."""
+    statement = ""
+    for line in script.strip().splitlines():
+        statement += f"{line}\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
