@@ -13,6 +13,7 @@ import orjson
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields, jsontext
+from deepseek_proxy.translate.responses.stored_items import shown
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
@@ -36,11 +37,11 @@ def page(query: Mapping[str, str]) -> Page:
 
 
 def listing(items: Sequence[tuple[str, bytes]], *, has_more: bool) -> bytes:
-    """The list object of `items`, each an id and the item's JSON, in the order in which they are shown."""
+    """The list object of stored `items`, each an id and JSON, in the order in which they are shown."""
     return jsontext.dumps(
         {
             "object": "list",
-            "data": [orjson.Fragment(item) for _, item in items],
+            "data": [orjson.Fragment(shown(id, item)) for id, item in items],
             "first_id": items[0][0] if items else None,
             "last_id": items[-1][0] if items else None,
             "has_more": has_more,

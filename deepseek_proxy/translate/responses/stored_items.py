@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
-from deepseek_proxy.translate import fields, ids
+from deepseek_proxy.translate import fields, ids, jsontext
 
 MAX_ID_CHARACTERS: Final = 128
 
@@ -55,9 +55,10 @@ _NOT_KEPT: Final = "compaction_trigger"
 """Asks for something to be done in this one turn: not a part of what was said."""
 
 
-def stored_items(value: object, new_id: ids.NewId, param: str = "input") -> list[dict[str, Any]]:
-    """The items of `value` (a string, or a list of items, at `param`), each whole and with an id of its own.
+def stored_items(value: object, new_id: ids.NewId, param: str = "input") -> list[tuple[str, dict[str, Any]]]:
+    """The items of `value` (a string, or a list of items, at `param`): each whole, and the id it is known by.
 
+    An id that is made here is not written into the item: the same item, sent again, is the same bytes again.
     References must have been resolved before. What cannot be read is kept as it is: refusing it is for the
     reader of items. Raises `InvalidRequest` where these are no items, or two have the same id.
     """
@@ -70,33 +71,38 @@ def stored_items(value: object, new_id: ids.NewId, param: str = "input") -> list
     for index, given in enumerate(value):
         if not isinstance(given, dict):
             raise fields.invalid_type(f"{param}[{index}]", "an object", given)
-        item = _whole(given, new_id)
-        if item is None:
+        if given.get("type") == _NOT_KEPT:
             continue
-        if item["id"] in seen:
+        if given.get("type") is None and "role" not in given:
+            raise fields.missing(f"{param}[{index}].type")
+        item = _whole(given)
+        known = item.get("id") or new_id(_PREFIXES.get(item["type"], _UNKNOWN_PREFIX))
+        if known in seen:
             raise InvalidRequest(
-                f"Duplicate item found with id {item['id']}. "
+                f"Duplicate item found with id {known}. "
                 "Remove duplicate items from your input and try again.",
                 param=param,
             )
-        seen.add(item["id"])
-        items.append(item)
+        seen.add(known)
+        items.append((known, item))
     return items
 
 
-def _whole(given: Mapping[str, Any], new_id: ids.NewId) -> dict[str, Any] | None:
-    kind = given.get("type")
-    if kind is None and "role" in given:
-        kind = "message"
-    if kind == _NOT_KEPT:
-        return None
+def shown(id: str, item: bytes) -> bytes:
+    """The JSON of a stored item with its id in it."""
+    if b'"id":' in item[:6]:  # where `stored_items` and output items have it
+        return item
+    return b'{"id":' + jsontext.dumps(id) + b"," + item[1:]
+
+
+def _whole(given: Mapping[str, Any]) -> dict[str, Any]:
     item = {key: value for key, value in given.items() if value is not None}
+    kind = str(item.pop("type", "message"))
     if kind == "local_shell_call_output" and "call_id" not in item and "id" in item:
         item["call_id"] = item.pop("id")  # OpenAI's type has no other field for the call
     known = item.pop("id", None)
-    if not isinstance(known, str) or not 0 < len(known) <= MAX_ID_CHARACTERS:
-        known = new_id(_PREFIXES.get(kind, _UNKNOWN_PREFIX) if isinstance(kind, str) else _UNKNOWN_PREFIX)
-    item = {"id": known, **item, "type": kind}
+    own = {"id": known} if isinstance(known, str) and 0 < len(known) <= MAX_ID_CHARACTERS else {}
+    item = {**own, "type": kind, **item}
     if kind not in _WITHOUT_STATUS:
         item.setdefault("status", "completed")
     if kind == "message":

@@ -38,12 +38,12 @@ def test_a_page_that_does_not_exist(query: dict[str, str], param: str, code: str
 
 
 def test_a_list_holds_the_items_as_they_were_stored() -> None:
-    first, second = b'{"id":"msg_1","text":"\\u00fc"}', b'{"id":"msg_2"}'
+    first, second = b'{"id":"msg_1","text":"\\u00fc"}', b'{"type":"message"}'
     body = listing([("msg_1", first), ("msg_2", second)], has_more=True)
     assert first in body
     assert json.loads(body) == {
         "object": "list",
-        "data": [json.loads(first), json.loads(second)],
+        "data": [json.loads(first), {"id": "msg_2", "type": "message"}],
         "first_id": "msg_1",
         "last_id": "msg_2",
         "has_more": True,

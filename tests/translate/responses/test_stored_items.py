@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from openai.types.conversations import ConversationItem
 from openai.types.responses import ResponseItem
@@ -11,7 +14,7 @@ from pydantic import TypeAdapter
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate.responses.items import InputReader
-from deepseek_proxy.translate.responses.stored_items import MAX_ID_CHARACTERS, stored_items
+from deepseek_proxy.translate.responses.stored_items import MAX_ID_CHARACTERS, shown, stored_items
 from deepseek_proxy.translate.tools import ToolTable
 
 SHELL = {"commands": ["ls"]}
@@ -51,9 +54,14 @@ ITEMS: list[dict[str, Any]] = [
 ]
 
 
-def stored(value: object) -> list[dict[str, Any]]:
+def counting() -> Callable[[str], str]:
     counter = itertools.count(1)
-    return stored_items(value, lambda prefix: f"{prefix}_{next(counter)}")
+    return lambda prefix: f"{prefix}_{next(counter)}"
+
+
+def stored(value: object) -> list[dict[str, Any]]:
+    """The items as they are shown."""
+    return [json.loads(shown(id, orjson.dumps(item))) for id, item in stored_items(value, counting())]
 
 
 def entries(items: object) -> list[Any]:
@@ -80,10 +88,16 @@ def test_what_clients_may_leave_out_is_there_for_strict_readers(item: dict[str, 
     assert None not in whole.values()
 
 
-@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.get("type") or item["role"])
-def test_a_stored_item_is_stored_as_it_is(item: dict[str, Any]) -> None:
-    once = stored([item])
-    assert stored_items(once, pytest.fail) == once
+def test_an_item_that_is_sent_again_is_the_same_bytes_again() -> None:
+    first, second = (stored_items(ITEMS, counting()) for _ in range(2))
+    assert [orjson.dumps(item) for _, item in first] == [orjson.dumps(item) for _, item in second]
+    again = stored_items([item for _, item in first], counting())
+    assert [orjson.dumps(item) for _, item in again] == [orjson.dumps(item) for _, item in first]
+
+
+def test_an_item_that_is_shown_and_sent_back_stays_as_it_is() -> None:
+    once = stored(ITEMS)
+    assert stored_items(once, pytest.fail) == [(item["id"], item) for item in once]
 
 
 def test_a_stored_item_reads_as_it_did_when_it_came() -> None:
@@ -123,7 +137,8 @@ def test_two_items_with_one_id_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "param"), [(7, "input"), (None, "input"), ([{"role": "user"}, 7], "input[1]")]
+    ("value", "param"),
+    [(7, "input"), (None, "input"), ([{"role": "user"}, 7], "input[1]"), ([{"text": "hi"}], "input[0].type")],
 )
 def test_what_is_no_list_of_items_is_refused(value: object, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
