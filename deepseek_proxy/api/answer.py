@@ -54,7 +54,10 @@ class Asked(Protocol):
 
 
 class Answer:
-    """What it takes to answer one request. `make_machine` makes the machine of one attempt at it."""
+    """What it takes to answer one request. `make_machine` makes the machine of one attempt at it.
+
+    `client_gone()` tells that nobody waits any more; by default it looks at the HTTP request's connection.
+    """
 
     def __init__(
         self,
@@ -63,13 +66,15 @@ class Answer:
         exchange: Exchange,
         parsed: Asked,
         make_machine: Callable[[], Machine],
+        *,
+        client_gone: Callable[[], bool] | None = None,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
         self._exchange = exchange
         self._request = parsed
         self._make_machine = make_machine
-        self._client_gone = streaming.watch(request)
+        self._client_gone = client_gone or streaming.watch(request)
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream
@@ -77,6 +82,10 @@ class Answer:
         exchange.unknown_fields = parsed.unknown_fields
 
     def streamed(self) -> Response:
+        return streaming.respond(self.frames())
+
+    def frames(self) -> streaming.Frames:
+        """The answer as it comes. Raises `ProxyError` for a failure before it has begun."""
         exchange = self._exchange
         machine = self._make_machine()
         call: Call | Rounds
@@ -91,15 +100,7 @@ class Answer:
             _note(exchange, machine)
             _note_call(exchange, call)
 
-        response = None
-        try:
-            response = streaming.respond(self._gateway, exchange, call, answer, self._client_gone)
-            return response
-        finally:
-            if response is None:
-                ended()
-            else:
-                response.call_on_close(ended)
+        return streaming.begin(self._gateway, exchange, call, answer, self._client_gone, ended)
 
     def _relay(self, call: Call, machine: Machine) -> Relay:
         return Relay(call, Turn(machine, self._healer(), self._gateway.settings.max_event_bytes))

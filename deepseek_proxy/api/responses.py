@@ -79,7 +79,7 @@ def failure_of(error: ProxyError) -> Response | None:
     if request.endpoint != f"{blueprint.name}.{create.__name__}" or not _from_codex():
         return None
     told = codex.as_stream_failure(error)
-    return streaming.frames(failure.failed(told, new_id(ids.RESPONSE), int(time.time())))
+    return streaming.respond_whole(failure.failed(told, new_id(ids.RESPONSE), int(time.time())))
 
 
 def _from_codex() -> bool:

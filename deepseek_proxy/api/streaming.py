@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -78,31 +78,52 @@ def _is_closed(sock: Any) -> bool:
             pass
 
 
-def respond(
+class Frames:
+    """The frames of one answer, from the first to the terminal one. To be closed however it went."""
+
+    __slots__ = ("_call", "_ended", "_frames")
+
+    def __init__(self, frames: Generator[bytes], call: Call | Rounds, ended: Callable[[], None]) -> None:
+        self._frames = frames
+        self._call = call
+        self._ended = ended
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._frames
+
+    def close(self) -> None:
+        self._frames.close()
+        self._call.close()
+        self._ended()
+
+
+def begin(
     gateway: Gateway,
     exchange: Exchange,
     call: Call | Rounds,
     answer: Answer,
     client_gone: Callable[[], bool],
-) -> Response:
-    """A streamed response of `answer`, which is read from `call`.
+    ended: Callable[[], None],
+) -> Frames:
+    """The frames of `answer`, which is read from `call`.
 
-    It is made once the upstream has begun to answer, or has kept silent for a heartbeat. Until then a
-    failure is raised, and becomes a real HTTP status. The call is closed with the response.
+    They begin once the upstream has begun to answer, or has kept silent for a heartbeat. Until then a failure
+    is raised: it can still become a real HTTP status. At the end, also at that of a failure, the call is
+    closed and `ended` is called.
     """
     try:
         _wait_for_answer(gateway, call, client_gone)
     except BaseException:
         call.close()
+        ended()
         raise
     stream = pipeline.stream(answer, gateway.pace, exchange.tally, client_gone, gateway.drain)
-    response = Response(
-        _guarded(stream, call, answer, exchange, gateway.metrics),
-        mimetype="text/event-stream",
-        headers=_STREAM_HEADERS,
-    )
-    response.call_on_close(call.close)
-    return response
+    return Frames(_guarded(stream, call, answer, exchange, gateway.metrics), call, ended)
+
+
+def respond(frames: Frames) -> Response:
+    """A streamed response, which closes `frames` at its end."""
+    return Response(frames, mimetype="text/event-stream", headers=_STREAM_HEADERS)
 
 
 def _wait_for_answer(gateway: Gateway, call: Call | Rounds, client_gone: Callable[[], bool]) -> None:
@@ -122,14 +143,14 @@ def check(gateway: Gateway, client_gone: Callable[[], bool]) -> None:
     gateway.drain.check()
 
 
-def frames(whole: bytes) -> Response:
+def respond_whole(frames: bytes) -> Response:
     """A stream that is known as a whole."""
-    return Response(whole, mimetype="text/event-stream", headers=_STREAM_HEADERS)
+    return Response(frames, mimetype="text/event-stream", headers=_STREAM_HEADERS)
 
 
 def _guarded(
     stream: Iterator[bytes], call: Call | Rounds, answer: Answer, exchange: Exchange, metrics: Metrics
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """`stream`, ended properly also if we fail: a client must never see a stream that just stops.
 
     Its HTTP body ends when the upstream's has: the connection is free then for the client's next request.

@@ -250,9 +250,19 @@ def test_a_bug_in_mid_stream_is_a_proper_end(face: Any, caplog: pytest.LogCaptur
     closed: list[bool] = []
     call = SimpleNamespace(wait=lambda: True, close=lambda *, drain=False: closed.append(drain))
     exchange = Exchange(Request(EnvironBuilder().get_environ()))
-    response = streaming.respond(face.gateway, exchange, call, Broken(), lambda: False)  # type: ignore[arg-type]
-    sent = b"".join(response.iter_encoded())
-    response.close()
+    ended: list[bool] = []
+    frames = streaming.begin(
+        face.gateway,
+        exchange,
+        call,  # type: ignore[arg-type]
+        Broken(),  # type: ignore[arg-type]
+        lambda: False,
+        lambda: ended.append(True),
+    )
+    sent = b"".join(frames)
+    assert not ended
+    frames.close()
+    assert ended == [True]
     assert (
         sent
         == f"start\n\nfailed: The gateway failed; its log has the reason under {exchange.id}.\n\n".encode()
@@ -267,15 +277,22 @@ def test_a_bug_before_the_first_byte_closes_the_call(face: Any) -> None:
     def broken() -> bool:
         raise KeyError
 
-    closed: list[bool] = []
-    call = SimpleNamespace(wait=broken, close=lambda: closed.append(True))
+    seen: list[str] = []
+    call = SimpleNamespace(wait=broken, close=lambda: seen.append("closed"))
     exchange = Exchange(Request(EnvironBuilder().get_environ()))
     with pytest.raises(KeyError):
-        streaming.respond(face.gateway, exchange, call, None, lambda: False)  # type: ignore[arg-type]
-    assert closed == [True]
+        streaming.begin(
+            face.gateway,
+            exchange,
+            call,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            lambda: False,
+            lambda: seen.append("ended"),
+        )
+    assert seen == ["closed", "ended"]
 
 
 def test_a_stream_that_is_known_as_a_whole() -> None:
-    response = streaming.frames(b"event: x\n\n")
+    response = streaming.respond_whole(b"event: x\n\n")
     assert (response.mimetype, response.data) == ("text/event-stream", b"event: x\n\n")
     assert response.headers["X-Accel-Buffering"] == "no"
