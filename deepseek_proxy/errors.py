@@ -210,5 +210,21 @@ class Draining(ProxyError):
     retryable = True
 
 
+class StoreUnavailable(ProxyError):
+    """What is kept between requests cannot be reached: the disk or the Redis server fails."""
+
+    status = 503
+    code = "store_unavailable"
+    retryable = True
+
+
+class StoreFull(ProxyError):
+    """No room is left for another stored answer; a sweep makes some, or the owner deletes some."""
+
+    status = 503
+    code = "store_full"
+    retryable = True
+
+
 class InternalError(ProxyError):
     """A bug of ours; the log has the traceback under the request id."""

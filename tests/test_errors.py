@@ -34,6 +34,8 @@ TABLE = {
     "UpstreamTruncated": (Fault.UPSTREAM, 502, "server_error", True),
     "UpstreamMisconfigured": (Fault.UPSTREAM, 502, "server_error", False),
     "Draining": (Fault.GATEWAY, 503, "server_error", True),
+    "StoreUnavailable": (Fault.GATEWAY, 503, "store_unavailable", True),
+    "StoreFull": (Fault.GATEWAY, 503, "store_full", True),
     "InternalError": (Fault.GATEWAY, 500, "server_error", False),
 }
 

@@ -23,6 +23,9 @@ ELSEWHERE: Final = {
     "cli/options.py": ("cli/test_serve.py", "options belong to a command"),
     "cli/reference.py": ("test_docs.py", "it writes a page of the documents"),
     "cli/units.py": ("cli/test_install_service.py", "with the command that installs them"),
+    "store/base.py": ("store/test_store.py", "values, and what a backend has to be able to do"),
+    "store/keeper.py": ("store/test_store.py", "what a worker does beside its requests"),
+    "store/memory.py": ("store/test_store.py", "the suite that every backend passes"),
     "translate/responses/options.py": ("translate/responses/test_stream.py", "values that the machine takes"),
 }
 

@@ -1,0 +1,272 @@
+"""What is kept between requests: the values, and what a backend has to be able to do with them.
+
+`store.Store` is what the rest of the gateway uses; it gives these values, and leaves keeping them to a
+`Backend`: memory, SQLite or Redis. All of them pass the same tests.
+
+- An **owner** is a `Caller.tenant`. What belongs to another owner does not exist.
+- An **item** is one input or output item of a conversation: JSON bytes and the id by which it is found again.
+- A **chain** is a list of items that only ever grows. Its **head** names all of it: a hash over every item
+  from the first. It is kept in **segments**, each once, so that the turns of a conversation share what they
+  have in common, and it lives for as long as a response or a later segment refers to it.
+- A **response** is made by one **worker**, whose beat says that it is still at it. Without the beat, a
+  response that has not ended never will: it is *abandoned*.
+
+Refuses to know what is in the JSON, any dialect, and any wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+Head = bytes
+"""The hash that names a chain; None is the empty one."""
+
+ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+"""The states of a response in which nothing changes any more."""
+
+
+# -- values for the gateway ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """`json` holds one JSON object on one line, as orjson writes it. An item that came without an id has
+    none in `json`, and is given one by whoever stores it first."""
+
+    id: str
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewResponse:
+    """A response to be made. Its chain is what `base` names and `input`; `body` is its Response object."""
+
+    id: str
+    owner: str
+    created_at: int
+    status: str
+    body: bytes
+    base: Head | None = None
+    input: Sequence[Item] = ()
+    conversation: str | None = None
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """`input` names what the model was given, of which this request brought the last `own_input` items;
+    `head` the same with what it answered, from which the next turn goes on (None before the end, and for a
+    chain without items)."""
+
+    id: str
+    owner: str
+    created_at: int
+    expires_at: float
+    status: str
+    body: bytes
+    input: Head | None
+    own_input: int
+    head: Head | None
+    conversation: str | None
+    background: bool
+    worker: str
+    abandoned: bool = False
+    """Not ended, and the worker that made it is gone."""
+    gaps: bool = False
+    """Events of it are missing: they could not be written in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive frames of a stream; the first has the sequence number `first`."""
+
+    first: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Part of a response's event log. `ended` says that nothing comes after `pieces`."""
+
+    pieces: Sequence[Piece]
+    ended: bool
+    abandoned: bool = False
+    gaps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """`metadata` is a JSON object. It expires the time to live after something was last added or changed."""
+
+    id: str
+    owner: str
+    created_at: int
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: Sequence[Item]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is held, in bytes as stored (compressed, with the rows' overhead)."""
+
+    bytes: int
+    responses: int
+    conversations: int
+
+
+# -- what a backend is given --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most bytes of one owner, and of all. What a running answer adds is never refused, only new ones."""
+
+    owner_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The last items of the chain `head`, the others being `parent`; `blob` is opaque to a backend."""
+
+    head: Head
+    parent: Head | None
+    ids: Sequence[str]
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    owner: str
+    response: str
+    first: int
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of a conversation."""
+
+    id: str
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a response becomes. `output` is a segment on top of its input, None where there is no output."""
+
+    status: str
+    body: bytes
+    output: Segment | None
+    pieces: Sequence[LogPiece]
+    entries: Sequence[Entry]
+    gaps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvents:
+    pieces: Sequence[tuple[int, bytes]]
+    ended: bool
+    abandoned: bool
+    gaps: bool
+
+
+class Backend(Protocol):
+    """Keeps rows. Every method is atomic and safe between threads, and soon raises `StoreUnavailable` where
+    the rows cannot be reached.
+
+    Sizes count the blobs and `ROW_BYTES` for each row. What has expired is not there, swept or not.
+    """
+
+    name: str
+
+    # chains
+    def longest(self, owner: str, heads: Sequence[Head]) -> Head | None:
+        """The last of `heads` that is kept."""
+
+    def chain(self, owner: str, head: Head) -> list[bytes]:
+        """The blobs of a chain, the oldest first. Raises `LookupError` where it is not kept."""
+
+    def locate(self, owner: str, ids: Sequence[str]) -> Mapping[str, bytes]:
+        """Item id -> the blob of a segment or entry that holds it; the latest, where there are several."""
+
+    # responses
+    def insert(self, response: StoredResponse, segment: Segment | None) -> bool:
+        """Keeps a new response, whose input ends with `segment`, where there is one. False, and nothing is
+        done, where its chain has gone in the meantime. Raises `StoreFull`."""
+
+    def response(self, owner: str, id: str) -> StoredResponse | None: ...
+
+    def update(self, owner: str, id: str, status: str, body: bytes) -> bool:
+        """False where it has ended or is gone."""
+
+    def finish(self, owner: str, id: str, ending: Ending) -> bool:
+        """False, and nothing is done, where it has ended or is gone. Entries go to its conversation, if that
+        still exists."""
+
+    def delete(self, owner: str, id: str) -> bool:
+        """Also its events, and what of its chain nothing else refers to."""
+
+    # event logs
+    def append(self, pieces: Sequence[LogPiece]) -> None:
+        """Adds to event logs; pieces of responses that are gone are dropped."""
+
+    def events(self, owner: str, id: str, after: int, most_bytes: int) -> RawEvents | None:
+        """From the piece that holds the event `after + 1` on; at least one piece, where there is any."""
+
+    # workers
+    def beat(self, worker: str, until: float) -> None:
+        """Says that a worker is at it until then."""
+
+    def request_cancel(self, owner: str, id: str) -> bool:
+        """False where there is no such response, or it has ended."""
+
+    def cancels(self, worker: str) -> Sequence[tuple[str, str]]:
+        """(owner, id) of the worker's responses that shall be cancelled and have not ended."""
+
+    # conversations
+    def create(self, conversation: Conversation, entries: Sequence[Entry], expires_at: float) -> None:
+        """Raises `StoreFull`."""
+
+    def conversation(self, owner: str, id: str) -> Conversation | None: ...
+
+    def change(self, owner: str, id: str, metadata: bytes, expires_at: float) -> bool: ...
+
+    def drop(self, owner: str, id: str) -> bool:
+        """Deletes a conversation with its entries."""
+
+    def add(self, owner: str, id: str, entries: Sequence[Entry], expires_at: float) -> bool:
+        """An entry whose id the conversation has already stays as it is. Raises `StoreFull`."""
+
+    def entries(
+        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool
+    ) -> Sequence[bytes] | None:
+        """None without such a conversation; `LookupError` where `after` is not in it."""
+
+    def entry(self, owner: str, id: str, item: str) -> bytes | None: ...
+
+    def remove(self, owner: str, id: str, item: str) -> bool: ...
+
+    # upkeep
+    def claim(self, duty: str, worker: str, until: float) -> bool:
+        """Whether `worker` has `duty`, which nobody else has before `until`."""
+
+    def sweep(self, most: int) -> int:
+        """Removes up to `most` rows that have expired, or are the oldest of an owner, or of all, who has more
+        than nine tenths of the limit. Returns how many; fewer than `most` means that all is done."""
+
+    def usage(self, owner: str | None) -> Usage:
+        """Of one owner, or of all."""
+
+    def close(self) -> None: ...
+
+
+ROW_BYTES: Final = 120
+"""What a row counts for besides its blob: keys and indices, about as SQLite has them."""

@@ -1,0 +1,65 @@
+"""Stores over every backend, with a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from deepseek_proxy.store.base import Backend, Limits
+from deepseek_proxy.store.memory import MemoryBackend
+from deepseek_proxy.store.store import Store
+
+TTL_DAYS = 30
+ROOMY = Limits(owner_bytes=50_000_000, total_bytes=100_000_000)
+
+
+@dataclass
+class Clock:
+    """The seconds of the epoch, as the test says."""
+
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+MakeBackend = Callable[..., Backend]
+"""(limits=ROOMY) -> another connection to the same place, empty at the test's begin."""
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory"])
+def make_backend(request: pytest.FixtureRequest, clock: Clock) -> MakeBackend:
+    shared: list[Backend] = []
+
+    def memory(limits: Limits = ROOMY) -> Backend:
+        shared.append(shared[0] if shared else MemoryBackend(limits, clock))
+        return shared[0]
+
+    return memory
+
+
+@pytest.fixture
+def make_store(make_backend: MakeBackend, clock: Clock) -> Iterator[Callable[..., Store]]:
+    """(limits=ROOMY) -> a store of a worker of its own, over the same place as the others."""
+    stores: list[Store] = []
+
+    def make(limits: Limits = ROOMY) -> Store:
+        store = Store(make_backend(limits), ttl_days=TTL_DAYS, clock=clock)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Callable[..., Store]) -> Store:
+    return make_store()
