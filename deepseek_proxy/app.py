@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from deepseek_proxy.api import admission, errors, models, ops, responses, search, streaming
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
+from deepseek_proxy.api.keyring import Keyring
 from deepseek_proxy.ops import lifecycle, logs, tracing
 from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.ops.tracing import Tracing
@@ -41,6 +42,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
         # What one worker knows and the next does not would change the bytes of the prompt from turn to turn.
         reasoning=ReasoningCache(settings.reasoning_cache_bytes if settings.workers == 1 else 0),
         drain=lifecycle.Drain(),
+        keyring=Keyring(settings.keys, closed=settings.asks_for_keys),
         tracing=traces or tracing.create(settings),
     )
     app.extensions[EXTENSION] = gateway

@@ -14,7 +14,7 @@ import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -23,6 +23,8 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -39,6 +41,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from deepseek_proxy import models
+from deepseek_proxy.credentials import ClientKey, long_enough, one_word, readable
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
@@ -47,7 +50,6 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 FilePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
-MIN_ADMIN_KEY_CHARACTERS = 16
 _TRACING_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 
 # Set where Vercel runs the application: it listens there, for everybody, and `host` says nothing.
@@ -56,8 +58,24 @@ _VERCEL_VARIABLES = ("VERCEL", "VERCEL_IPC_PATH")
 _KEY_NAMES = (f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY", "deepseek_api_key")
 
 
+_PARTS: Mapping[str, type[BaseModel]] = {"keys": ClientKey}
+"""Settings that are lists of tables, and what one table is."""
+
+
 class SettingsError(Exception):
     """One or more settings are wrong; the message lists them all, a line each."""
+
+
+def _listed(value: Any) -> Any:
+    """A list as the environment holds one: JSON, or words with commas between."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith(("[", "{")):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("not JSON") from None
 
 
 def _state_dir() -> Path:
@@ -82,6 +100,18 @@ class Settings(BaseSettings):
     )
     drain_seconds: int = Field(
         30, ge=0, le=3600, description="How long running answers may go on after the order to stop."
+    )
+
+    # -- clients
+    keys: Annotated[tuple[ClientKey, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (),
+        description="The clients that may use the gateway: a list of keys, or of tables with a key and its "
+        "limits. With any, everybody else is refused.",
+    )
+    passthrough: bool = Field(
+        False,
+        description="With `keys`: let callers with a DeepSeek key of their own (`sk-…`) through, who pay for "
+        "themselves.",
     )
 
     # -- the upstream
@@ -220,7 +250,7 @@ class Settings(BaseSettings):
         description="Folder for the sealing key. By default systemd's `StateDirectory=`, else the user's own "
         "(`~/.local/state/deepseek-proxy` on Linux).",
     )
-    seal_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    seal_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)] = Field(
         (),
         description="Keys (32 bytes, base64) that seal reasoning into `encrypted_content`; the first one "
         "seals, all open. Comma-separated in the environment. Without any, one is created in `state_dir`.",
@@ -275,33 +305,17 @@ class Settings(BaseSettings):
     @field_validator("deepseek_api_key_file", "admin_key_file", "upstream_ca_file")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
-        try:
-            if path is not None:
-                path.read_text("utf-8")
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-        except ValueError:
-            raise ValueError(f"{path} is not a text file") from None
-        return path
+        return path if path is None else readable(path)
 
     @field_validator("deepseek_api_key", "admin_key")
     @classmethod
     def _one_word(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not (
-            key.get_secret_value() and all("!" <= char <= "~" for char in key.get_secret_value())
-        ):
-            raise ValueError("a key is one word of ASCII characters; this one would not fit into a header")
-        return key
+        return key if key is None else one_word(key)
 
     @field_validator("admin_key")
     @classmethod
     def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and len(key.get_secret_value()) < MIN_ADMIN_KEY_CHARACTERS:
-            raise ValueError(
-                f"fewer than {MIN_ADMIN_KEY_CHARACTERS} characters can be guessed; "
-                "`openssl rand -hex 16` makes a good one"
-            )
-        return key
+        return key if key is None else long_enough(key)
 
     @field_validator("traces")
     @classmethod
@@ -322,11 +336,6 @@ class Settings(BaseSettings):
     def _without_brackets(cls, host: str) -> str:
         return host.strip("[]")  # as addresses are written in URLs
 
-    @field_validator("seal_keys", mode="before")
-    @classmethod
-    def _split_keys(cls, value: Any) -> Any:
-        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _known_models(self) -> Self:
         default = self.model_aliases.get(self.default_model, self.default_model)
@@ -338,22 +347,27 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _remote_on_purpose(self) -> Self:
-        if self.deepseek_api_key is None or self.allow_remote:
+        if self.deepseek_api_key is None or self.allow_remote or self.asks_for_keys:
             return self
         meant = f"if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true)"
         if not self.isolated and any(os.environ.get(name) for name in _VERCEL_VARIABLES):
             raise ValueError(
                 "everybody who knows the address of this deployment could spend the balance of the "
-                f"configured DeepSeek key; {meant}; if not, remove the key so that every client brings "
-                "its own"
+                f"configured DeepSeek key; {meant}; if not, set keys for your clients, or remove the key so "
+                "that every client brings its own"
             )
         if not _is_loopback(self.host):
             raise ValueError(
                 f"host: everybody who reaches {self.host} could spend the balance of the configured DeepSeek "
-                f"key; {meant}; if not, listen on 127.0.0.1, or remove the key so that every client brings "
-                "its own"
+                f"key; {meant}; if not, listen on 127.0.0.1, set keys for your clients, or remove the key so "
+                "that every client brings its own"
             )
         return self
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether only known clients are let in."""
+        return bool(self.keys)
 
     @classmethod
     def settings_customise_sources(
@@ -419,18 +433,25 @@ def _read(config: Path) -> dict[str, Any]:
 
 def _complaints(error: ValidationError, values: Mapping[str, Any]) -> Iterator[str]:
     for detail in error.errors(include_url=False, include_input=False):
-        path = ".".join(map(str, detail["loc"]))
+        path = _path(detail["loc"])
         path = "deepseek_api_key" if path in _KEY_NAMES else path
         text = detail["msg"]
         if detail["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path, Settings.model_fields, 1)
+            known = _PARTS.get(str(detail["loc"][0]), Settings).model_fields
+            near = difflib.get_close_matches(str(detail["loc"][-1]), known, 1)
             text = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
         elif detail["type"] == "value_error":
             text = str(detail["ctx"]["error"])
-        chosen = () if path in values else variables(path)
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        chosen = () if name in values else variables(name)
         variable = next((name for name in chosen if os.environ.get(name)), None)
         place = f"{path} ({variable})" if variable else path
         yield f"{place}: {text}" if place else text
+
+
+def _path(location: Sequence[int | str]) -> str:
+    """`keys[0].name`"""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def _is_installed(module: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deepseek_proxy import models
+from deepseek_proxy.credentials import digest_of
 from deepseek_proxy.settings import ENV_PREFIX, Settings, SettingsError, isolated, load, variables
 
 
@@ -246,6 +247,41 @@ def test_the_default_may_be_an_alias() -> None:
     assert settings.default_model == "mine"
 
 
+# -- clients --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the-key-of-alice-01,the-key-of-bob-0001",
+        '["the-key-of-alice-01", {"key": "the-key-of-bob-0001"}]',
+    ],
+)
+def test_keys_of_clients_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_KEYS", text)
+    alice, bob = load().keys
+    assert alice.key is not None
+    assert alice.key.get_secret_value() == "the-key-of-alice-01"
+    assert bob.digest == digest_of("the-key-of-bob-0001")
+
+
+def test_a_mistake_in_a_list_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        '{"keys": ["short", {"key": "the-key-of-bob-0001", "budget": 1, "expires": "soon"}], "port": -1}'
+    )
+    found = complaints(path)
+    assert [line.partition(": ")[0] for line in found] == [
+        "port",
+        "keys[0].key",
+        "keys[1].expires",
+        "keys[1].budget",
+    ]
+    assert found[-1] == "keys[1].budget: no such setting; did you mean budget_per_day?"
+    monkeypatch.setenv("DEEPSEEK_PROXY_KEYS", "[1")
+    assert "keys (DEEPSEEK_PROXY_KEYS): not JSON" in complaints(path)
+
+
 # -- who pays -------------------------------------------------------------------------------------
 
 
@@ -255,6 +291,7 @@ def test_the_own_key_is_not_for_the_whole_network_unless_it_is_meant(host: str) 
     assert line.startswith("host: ")
     assert "DEEPSEEK_PROXY_ALLOW_REMOTE=true" in line
     assert load(host=host, deepseek_api_key="sk-own", allow_remote=True).host == host
+    assert load(host=host, deepseek_api_key="sk-own", keys="the-key-of-alice-01").host == host
     assert load(host=host).host == host  # every client pays for itself
 
 

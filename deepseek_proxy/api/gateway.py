@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import current_app
 
 from deepseek_proxy import models
+from deepseek_proxy.api.keyring import Keyring
+from deepseek_proxy.credentials import ClientKey
 from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.ops.tracing import Tracing
@@ -28,10 +30,15 @@ OWN_TENANT = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request: the DeepSeek key to use, and the name under which things are kept apart."""
+    """Who sends a request.
 
-    key: str
+    `tenant` is the stable name under which things are kept apart. `key` is the caller's own DeepSeek key;
+    None where the gateway's accounts are used. `client` is whose limits hold; None where there are none.
+    """
+
     tenant: str
+    key: str | None = field(default=None, repr=False)
+    client: ClientKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,7 @@ class Gateway:
     metrics: Metrics
     reasoning: ReasoningCache
     drain: Drain
+    keyring: Keyring
     tracing: Tracing | None = None
 
     @property

@@ -32,7 +32,7 @@ def create() -> Response:
     """Creates a response."""
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
-    caller = auth.identify(request, gateway.settings)
+    caller = auth.identify(request, gateway)
     parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
     for_codex = _from_codex()
     answer = Answer(gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed, for_codex))
@@ -45,7 +45,7 @@ def compact() -> Response:
     """Compacts a conversation: the user's messages, and one sealed item for the rest."""
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
-    caller = auth.identify(request, gateway.settings)
+    caller = auth.identify(request, gateway)
     body = {**read_object(request, gateway.settings), "stream": False, "text": None, "tool_choice": None}
     parsed = parse(body, _context(gateway, caller), compact=True)
     answer = Answer(

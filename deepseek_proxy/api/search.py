@@ -27,7 +27,7 @@ def search() -> Response:
     client_gone = streaming.watch(request)
     if settings.web_search == "off":
         raise NotFound("Web search is off. The operator of this gateway can set web_search to 'deepseek'.")
-    caller = auth.identify(request, settings)
+    caller = auth.identify(request, gateway)
     today = datetime.now(UTC).date()
     body = read_object(request, settings)
     asked = standalone.parse(body, max_actions=settings.web_search_calls, today=today)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from deepseek_proxy.errors import Fault, ProxyError
 from deepseek_proxy.settings import Settings, SettingsError
@@ -138,6 +138,9 @@ def _shown(value: Any) -> Any:
         return _without_userinfo(secret) if "://" in secret else masked(secret)
     if isinstance(value, (list, tuple)):
         return [_shown(inner) for inner in value]
+    if isinstance(value, BaseModel):  # a table in a list: what is not said in it is left out
+        said = [name for name in type(value).model_fields if name in value.model_fields_set]
+        return {name: _shown(getattr(value, name)) for name in said}
     if isinstance(value, Mapping):
         return {key: _shown(inner) for key, inner in value.items()}
     if value is None or isinstance(value, (bool, int, float)):
@@ -149,12 +152,14 @@ def _without_userinfo(text: str) -> str:
     return re.sub(r"://[^/]*@", f"://{HIDDEN}@", text)
 
 
-def _secret_values(settings: Settings) -> Iterator[str]:
+def _secret_values(settings: BaseModel) -> Iterator[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         for inner in value if isinstance(value, tuple) else (value,):
             if isinstance(inner, SecretStr):
                 yield inner.get_secret_value()
+            elif isinstance(inner, BaseModel):
+                yield from _secret_values(inner)
             elif "://" in str(inner) and "@" in str(inner):
                 yield str(inner)
 

@@ -38,13 +38,15 @@ _JITTER_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST. `mend` gets one chance to return a better body for one that was refused.
+    """One POST. `key` is a caller's own DeepSeek key; None: the gateway's.
+
+    `mend` gets one chance to return a better body for one that was refused.
 
     `refusal(status, headers, body)` says what a status other than 200 means on this path.
     """
 
     body: bytes
-    key: str = field(repr=False)
+    key: str | None = field(repr=False)
     stream: bool
     request_id: str
     mend: Callable[[ProxyError], bytes | None]
@@ -62,6 +64,7 @@ class Client:
         self._on_failure = on_failure
         self._attempts = settings.upstream_attempts
         self._max_pause = settings.retry_max_seconds
+        self._own_key = settings.deepseek_api_key.get_secret_value() if settings.deepseek_api_key else ""
         self._heartbeat = settings.heartbeat_seconds
         self._timeout = (settings.connect_timeout_seconds, settings.upstream_idle_seconds)
         self._clocks = Clocks(
@@ -163,7 +166,7 @@ class Client:
         prepared = self._prepared[request.path].copy()
         prepared.headers.update(
             {
-                "Authorization": f"Bearer {request.key}",
+                "Authorization": f"Bearer {request.key or self._own_key}",
                 "Content-Type": "application/json",
                 "Content-Length": str(len(request.body)),
                 "Accept": "text/event-stream" if request.stream else "application/json",

@@ -76,7 +76,7 @@ class Searcher:
         self._clocks = Clocks(bytes_idle=seconds, data_idle=seconds, total=seconds, after_finish=seconds)
 
     def start(
-        self, actions: Sequence[Action], key: str, request_id: str, on_answer: Callable[[], None]
+        self, actions: Sequence[Action], key: str | None, request_id: str, on_answer: Callable[[], None]
     ) -> Lookups:
         """Starts the actions, all at once, and returns. `on_answer` is told of each that is answered."""
         requests = [

@@ -12,7 +12,7 @@ import pytest
 from deepseek_proxy.errors import InvalidRequest, UpstreamError
 from deepseek_proxy.ops.logs import JsonFormatter, TerminalFormatter
 from deepseek_proxy.ops.redaction import Redactor, mask, masked, secrets_of
-from deepseek_proxy.settings import Settings
+from deepseek_proxy.settings import Settings, isolated
 
 KEY = "sk-0123456789abcdef0123456789abe78f"
 ODD = 'correct "horse", battery\\staple über alles'
@@ -257,3 +257,11 @@ def test_the_filter_costs_microseconds():
     for _ in range(500):
         redactor.filter(logging.makeLogRecord({"msg": "POST /v1/responses 200 in 1.23 s", **fields}))
     assert (time.process_time() - start) / 500 < 0.001, sys.version
+
+
+def test_keys_of_clients_are_secrets_at_any_depth():
+    settings = isolated(keys=["sk-canary-of-a-list", {"key": "sk-canary-of-a-table", "name": "alice"}])
+    assert {"sk-canary-of-a-list", "sk-canary-of-a-table"} <= secrets_of(settings)
+    shown = mask(settings)["keys"]
+    assert shown[1] == {"key": "sk-…able", "name": "alice"}
+    assert "canary" not in str(shown)
