@@ -1,8 +1,8 @@
 """The ledger of several machines: Redis 6.2 or later (or Valkey), one server, not a cluster.
 
-Every method is one Lua script, which Redis runs alone; the clock that counts is its own. Nothing is sent twice
-when an answer does not come: whoever asked does not know what was done, and `holdings` settles it. The server
-must not evict keys (`maxmemory-policy noeviction`, its default).
+Every method is one Lua script, which Redis runs alone; the clock that counts is its own. Nothing is sent
+twice when an answer does not come: whoever asked does not know what was done, and `holdings` settles it. The
+server must not evict keys (`maxmemory-policy noeviction`, its default).
 """
 
 from __future__ import annotations
