@@ -23,7 +23,9 @@ def image(part: Mapping[str, Any], path: str) -> ImagePart:
     if isinstance(source, dict):  # Chat Completions' form
         source = source.get("url")
     if isinstance(source, str) and source.startswith(("data:", "http://", "https://")):
-        return ImagePart(source, fields.string(part, "detail", path))
+        detail = fields.string(part, "detail", path)
+        # "auto" is what is meant where nothing is said: said or not, the prompt has the same bytes.
+        return ImagePart(source, None if detail == "auto" else detail)
     if part.get("file_id") is not None:
         raise InvalidRequest(
             "Images by 'file_id' are not supported: send a data URL in 'image_url'.",

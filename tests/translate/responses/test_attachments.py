@@ -21,6 +21,7 @@ ENCODED = base64.b64encode("Grüße\n".encode()).decode()
             {"image_url": "data:image/png;base64,AA", "detail": "high"},
             ImagePart("data:image/png;base64,AA", "high"),
         ),
+        ({"image_url": "https://example.com", "detail": "auto"}, ImagePart("https://example.com")),
         ({"image_url": {"url": "http://example.com"}}, ImagePart("http://example.com")),
     ],
 )
