@@ -14,6 +14,7 @@ from deepseek_proxy.ops.metrics import Metrics
 from deepseek_proxy.ops.tracing import Tracing
 from deepseek_proxy.sealing import Sealer, load_or_create_keys
 from deepseek_proxy.settings import Settings, load
+from deepseek_proxy.store import opening
 from deepseek_proxy.store.reasoning import ReasoningCache
 from deepseek_proxy.upstream.client import Client
 from deepseek_proxy.upstream.search import Searcher
@@ -42,6 +43,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
         # What one worker knows and the next does not would change the bytes of the prompt from turn to turn.
         reasoning=ReasoningCache(settings.reasoning_cache_bytes if settings.workers == 1 else 0),
         drain=lifecycle.Drain(),
+        store=opening.open_store(settings),
         keyring=Keyring(settings.keys, closed=settings.asks_for_keys),
         tracing=traces or tracing.create(settings),
     )

@@ -244,6 +244,31 @@ class Settings(BaseSettings):
         64 * 1024 * 1024, description="Largest whole answer accepted from the upstream."
     )
 
+    # -- what is kept between requests
+    store_url: SecretStr | None = Field(
+        None,
+        description="Where responses and conversations are kept: `memory:` (one worker only, gone at a "
+        "restart), or `off`.",
+    )
+    store_ttl_days: float = Field(
+        30,
+        gt=0,
+        le=3650,
+        description="How long a response is kept, and a conversation to which nothing is added.",
+    )
+    store_max_bytes: Bytes = Field(
+        2 * 1024**3,
+        description="Most bytes kept in all. From nine tenths of it on, the oldest responses make room.",
+    )
+    store_owner_max_bytes: Bytes = Field(
+        1024**3, description="Most bytes kept for one client key; the same goes for its own oldest responses."
+    )
+    store_when_down: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="When the store fails: `refuse` answers 503 to what should be stored; `continue` answers "
+        "without storing, and says so. `store: false` works in either case.",
+    )
+
     # -- state and secrets
     state_dir: FilePath = Field(
         default_factory=_state_dir,

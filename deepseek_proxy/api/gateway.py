@@ -19,6 +19,7 @@ from deepseek_proxy.pipeline import Pace
 from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.settings import Settings
 from deepseek_proxy.store.reasoning import ReasoningCache
+from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate.search import Limits, Session
 from deepseek_proxy.upstream.client import Client
 from deepseek_proxy.upstream.search import Searcher
@@ -50,6 +51,8 @@ class Gateway:
     metrics: Metrics
     reasoning: ReasoningCache
     drain: Drain
+    store: Store | None
+    """None where nothing is kept: `store_url` is `off`, or there is no place for it."""
     keyring: Keyring
     tracing: Tracing | None = None
 
