@@ -21,8 +21,7 @@ from deepseek_proxy.errors import (
     ProxyError,
     RequestTimeout,
 )
-from deepseek_proxy.translate import jsontext
-from deepseek_proxy.translate.responses import errors as openai_errors
+from deepseek_proxy.translate import jsontext, openai_errors
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody receives it, the log keeps it
 

@@ -31,8 +31,7 @@ from harness.machines import (
 
 from deepseek_proxy import pipeline
 from deepseek_proxy.errors import ProxyError
-from deepseek_proxy.translate import jsontext
-from deepseek_proxy.translate.responses import errors
+from deepseek_proxy.translate import jsontext, openai_errors
 from deepseek_proxy.translate.responses.request import ResponsesRequest, parse
 
 FOLDER: Final = Path(__file__).parent
@@ -75,7 +74,7 @@ class Golden:
         try:
             pipeline.complete(completion, machine, healer_for(request.tools))
         except ProxyError as error:
-            return errors.http_body(error)
+            return openai_errors.http_body(error)
         return machine.response
 
     def replay(self) -> dict[str, bytes]:

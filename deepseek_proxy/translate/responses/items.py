@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields, history, jsontext
+from deepseek_proxy.translate.content import ContentReader
 from deepseek_proxy.translate.history import (
     AssistantText,
     Entry,
@@ -24,15 +25,10 @@ from deepseek_proxy.translate.history import (
     ToolResult,
     UserMessage,
 )
-from deepseek_proxy.translate.responses import attachments, compaction, search, tools
+from deepseek_proxy.translate.responses import compaction, search, tools
 from deepseek_proxy.translate.sealed import Purpose, Unseal
 from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolTable
-
-_TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
-
-
-UNREADABLE_PART: Final = "[attachment omitted: it cannot be read]"
 
 
 class InputReader:
@@ -50,9 +46,9 @@ class InputReader:
         self._unseal = unseal
         self._notes = notes
         self._session = session
+        self._content = ContentReader(notes)
         self._local_shell_calls: dict[str, str] = {}  # item id -> call id
         self._user_texts: set[str] = set()  # of the user messages read so far
-        self._is_fresh = True  # whether the item being read is the user's latest word
         self.compaction_asked = False
 
     def read(self, value: object) -> list[Entry]:
@@ -69,7 +65,7 @@ class InputReader:
             path = f"input[{index}]"
             if not isinstance(item, dict):
                 raise fields.invalid_type(path, "an object", item)
-            self._is_fresh = index >= fresh and item.get("role") == "user"
+            self._content.is_fresh = index >= fresh and item.get("role") == "user"
             read = self._item(item, path)
             self._user_texts.update(compaction.user_texts(read))
             entries.extend(read)
@@ -96,77 +92,19 @@ class InputReader:
         role = fields.required_string(item, "role", path)
         content = item.get("content")
         if role == "assistant":
-            return (AssistantText(self._text(content, f"{path}.content")),)
+            return (AssistantText(self._content.text(content, f"{path}.content")),)
         if role in ("system", "developer"):
-            return (SystemText(self._text(content, f"{path}.content", history.BLANK_LINE)),)
+            return (SystemText(self._content.text(content, f"{path}.content", history.BLANK_LINE)),)
         if role != "user":
             # Whatever it is, it is not for us to give it the authority of a system message.
             self._notes["unknown_role"] += 1
-        return (UserMessage(self._parts(content, f"{path}.content")),)
+        return (UserMessage(self._content.parts(content, f"{path}.content")),)
 
     def agent_message(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """A message between Codex's agents; its text may stand in a part called `encrypted_content`."""
         sender = item.get("author")
-        text = self._text(item.get("content"), f"{path}.content")
+        text = self._content.text(item.get("content"), f"{path}.content")
         return (UserMessage((TextPart(f"Message from {sender}:\n{text}" if sender else text),)),)
-
-    def _parts(self, content: object, path: str) -> tuple[Part, ...]:
-        if content is None:
-            return ()
-        if isinstance(content, str):
-            return (TextPart(content),)
-        if not isinstance(content, list):
-            raise fields.invalid_type(path, "a string or an array of content parts", content)
-        parts: list[Part] = []
-        for index, part in enumerate(content):
-            where = f"{path}[{index}]"
-            if isinstance(part, str):
-                parts.append(TextPart(part))
-            elif not isinstance(part, dict):
-                raise fields.invalid_type(where, "an object", part)
-            elif (read := self._part_of_any_age(part, where)) is not None:
-                parts.append(read)
-        return tuple(parts)
-
-    def _part_of_any_age(self, part: Mapping[str, Any], path: str) -> Part | None:
-        """A part that DeepSeek cannot read is refused when it is new. In the history it is left out: the
-        client could never send that thread again."""
-        try:
-            return self._part(part, path)
-        except InvalidRequest:
-            if self._is_fresh:
-                raise
-            self._notes["part_left_out"] += 1
-            return TextPart(UNREADABLE_PART)
-
-    def _part(self, part: Mapping[str, Any], path: str) -> Part | None:
-        kind = part.get("type")
-        if not isinstance(kind, str):
-            kind = ""
-        if kind in _TEXT_PARTS:
-            return TextPart(fields.required_string(part, "text", path))
-        if kind == "refusal":
-            return TextPart(fields.string(part, "refusal", path) or "")
-        if kind == "encrypted_content":
-            return TextPart(fields.string(part, "encrypted_content", path) or "")
-        if kind in ("input_image", "image_url"):
-            return attachments.image(part, path)
-        if kind == "input_file":
-            return attachments.file(part, path)
-        if kind == "input_audio":
-            raise InvalidRequest(
-                "Audio input is not supported by DeepSeek's models.", param=path, code="unsupported_value"
-            )
-        self._notes["part_left_out"] += 1
-        return None
-
-    def _text(self, content: object, path: str, separator: str = "") -> str:
-        """The text of who can only write text: everybody but the user and the tools."""
-        parts = self._parts(content, path)
-        texts = [part.text for part in parts if isinstance(part, TextPart)]
-        if len(texts) < len(parts):
-            self._notes["part_left_out"] += len(parts) - len(texts)
-        return separator.join(texts)
 
     # -- reasoning --------------------------------------------------------------------------------
 
@@ -181,7 +119,7 @@ class InputReader:
             return known
         for key in ("content", "summary"):
             value = item.get(key)
-            text = self._text(value, f"{path}.{key}") if isinstance(value, list) else ""
+            text = self._content.text(value, f"{path}.{key}") if isinstance(value, list) else ""
             if text:
                 return (Thinking(text),)
         return ()
@@ -243,7 +181,7 @@ class InputReader:
     def call_output(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         output = item.get("output")
         if output is None or isinstance(output, (str, list)):
-            parts = self._parts(output, f"{path}.output")
+            parts = self._content.parts(output, f"{path}.output")
         else:
             parts = (TextPart(_json_text(output)),)
         return (self._result(item, parts),)

@@ -5,12 +5,12 @@ Each is kept, renamed, approximated or refused with its path (the table is in do
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest, NotFound
 from deepseek_proxy.translate import fields
+from deepseek_proxy.translate import sampling as sampling_fields
 from deepseek_proxy.translate.responses import tools
 
 KNOWN_FIELDS: Final = frozenset(
@@ -32,8 +32,6 @@ _INCLUDABLE: Final = (
     "reasoning.encrypted_content",
     "message.output_text.logprobs",
 )
-_MAX_TEMPERATURE: Final = 2
-_MIN_TOP_P: Final = 0.01  # DeepSeek wants more than 0, OpenAI allows 0
 _MAX_METADATA: Final = (16, 64, 512)  # pairs, characters of a key, characters of a value
 
 
@@ -68,25 +66,15 @@ def refuse_state(body: Mapping[str, Any]) -> None:
 
 def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
     """DeepSeek's sampling fields; those that the client left out stay out."""
-    found: dict[str, Any] = {}
-    if (limit := fields.integer(body, "max_output_tokens", low=1)) is not None:
-        found["max_tokens"] = min(limit, max_output_tokens)
-    if (temperature := fields.number(body, "temperature", low=0, high=_MAX_TEMPERATURE)) is not None:
-        found["temperature"] = temperature
-    if (top_p := fields.number(body, "top_p", low=0, high=1)) is not None:
-        found["top_p"] = max(top_p, _MIN_TOP_P)
-    for key in ("presence_penalty", "frequency_penalty"):
-        if (penalty := fields.number(body, key, low=-2, high=2)) is not None:
-            found[key] = penalty
-    logprobs = fields.integer(body, "top_logprobs", low=0, high=20) or 0
-    if logprobs or includes(body, "message.output_text.logprobs"):
-        found["logprobs"] = True
-        if logprobs:
-            found["top_logprobs"] = logprobs
-    if (user := fields.string(body, "safety_identifier") or fields.string(body, "user")) is not None:
-        # DeepSeek keeps the caches of users apart, so the same user must always get the same id.
-        found["user_id"] = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32]
-    return found
+    logprobs = fields.integer(body, "top_logprobs", low=0, high=sampling_fields.MAX_LOGPROBS) or 0
+    return {
+        **sampling_fields.limit(body, "max_output_tokens", max_output_tokens),
+        **sampling_fields.shape(body),
+        **sampling_fields.logprobs(
+            wanted=bool(logprobs) or includes(body, "message.output_text.logprobs"), top=logprobs
+        ),
+        **sampling_fields.user(body),
+    }
 
 
 def includes(body: Mapping[str, Any], value: str) -> bool:

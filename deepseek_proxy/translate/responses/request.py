@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from deepseek_proxy.errors import ModelNotFound
 from deepseek_proxy.models import Resolved
-from deepseek_proxy.translate import fields, history, reasoning, schema
+from deepseek_proxy.translate import answer_format, fields, reasoning
+from deepseek_proxy.translate.answer_format import AnswerFormat
+from deepseek_proxy.translate.compose import compose, resolve
 from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
 from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
@@ -22,11 +23,6 @@ from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.sealed import Unseal
 from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import ToolTable
-
-_VERBOSITY_HINTS: Final = {
-    "low": "Keep answers short: only what was asked for.",
-    "high": "Answer at length, with the details and the reasons.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     """
     parameters.refuse_state(body)
     notes: Counter[str] = Counter()
-    resolved = _resolve(body, context)
+    resolved = resolve(body, context.resolve)
     table = ToolTable(context.tool_name_limit)
     search = context.search
     tools.declare(fields.array(body, "tools"), table, notes, session=search)
@@ -94,8 +90,12 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     compact = compact or reader.compaction_asked
     compacted_texts = compaction.user_texts(entries) if compact else None
 
+    if instructions := fields.string(body, "instructions"):
+        entries.insert(0, SystemText(instructions))
     answer = _answer_format(body, entries)
-    _frame(entries, fields.string(body, "instructions"), answer.hints, compaction.PROMPT if compact else None)
+    answer_format.tell(entries, answer.hints)
+    if compact:
+        entries.append(UserMessage((TextPart(compaction.PROMPT),)))
     if context.errand:
         table.keep_only(set())
     choice = tools.choose(None if context.errand else body.get("tool_choice"), table)
@@ -107,41 +107,19 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         default_effort=resolved.model.default_effort,
     )
 
-    def build(entries: Sequence[Entry]) -> history.History:
-        vision = resolved.model.vision
-        return history.build(entries, vision=vision, thinking=mode.enabled, recall=context.recall)
-
-    conversation = build(entries)
-    notes.update(conversation.repairs)
-    if not table.declarations:
-        table.declare_stubs(conversation.tool_names)
-
     stream = fields.boolean(body, "stream", False)
-    upstream: dict[str, Any] = {
-        "model": resolved.model.id,
-        "messages": conversation.messages,
-        **mode.fields(),
-    }
-    if table.declarations:
-        upstream["tools"] = table.declarations
-        if choice.upstream is not None:
-            upstream["tool_choice"] = choice.upstream
-    table.release_declarations()
-    if answer.is_json:
-        upstream["response_format"] = {"type": "json_object"}
-    upstream.update(parameters.sampling(body, resolved.model.max_output_tokens))
-    upstream["stream"] = stream
-    if stream:
-        upstream["stream_options"] = {"include_usage": True}
-
-    def next_turn(said: Sequence[Entry], tokens: int) -> dict[str, Any]:
-        body = {**upstream, "messages": build([*entries, *said]).messages}
-        if choice.is_forced:
-            del body["tool_choice"]  # it has been obeyed
-        if "max_tokens" in body:
-            body["max_tokens"] = max(1, body["max_tokens"] - tokens)
-        return body
-
+    upstream, next_turn = compose(
+        entries,
+        model=resolved.model,
+        mode=mode,
+        table=table,
+        choice=choice,
+        is_json=answer.is_json,
+        sampling=parameters.sampling(body, resolved.model.max_output_tokens),
+        stream=stream,
+        recall=context.recall,
+        notes=notes,
+    )
     max_searches = fields.integer(body, "max_tool_calls", low=1)
     if search is not None and max_searches is not None:
         search.limit(max_searches)
@@ -167,75 +145,11 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     )
 
 
-def _resolve(body: Mapping[str, Any], context: RequestContext) -> Resolved:
-    name = fields.required_string(body, "model")
-    if not name:
-        raise fields.missing("model")
-    resolved = context.resolve(name)
-    if resolved is None:
-        raise ModelNotFound(f"The requested model '{name}' does not exist.", param="model")
-    return resolved
-
-
-@dataclass(frozen=True, slots=True)
-class _AnswerFormat:
-    """How the answer shall look: `hints` go to the model, `structured` is checked."""
-
-    is_json: bool
-    structured: StructuredOutput | None
-    hints: Sequence[str]
-
-
-def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> _AnswerFormat:
+def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> AnswerFormat:
     text = fields.mapping(body, "text")
     verbosity = fields.choice(text, "verbosity", ("low", "medium", "high"), "text")
-    hints = [_VERBOSITY_HINTS[verbosity]] if verbosity in _VERBOSITY_HINTS else []
     wanted = fields.mapping(text, "format", "text")
-    kind = fields.choice(wanted, "type", ("text", "json_object", "json_schema"), "text.format")
+    kind = fields.choice(wanted, "type", answer_format.KINDS, "text.format")
     if wanted and kind is None:
         raise fields.missing("text.format.type")
-    structured = None
-    if kind == "json_schema":
-        structured = schema.structured_output(
-            name=fields.required_string(wanted, "name", "text.format"),
-            schema=wanted.get("schema"),
-            strict=fields.boolean(wanted, "strict", False, "text.format"),
-            description=fields.string(wanted, "description", "text.format"),
-            param="text.format.schema",
-        )
-        hints.append(structured.instruction)
-    elif kind == "json_object":
-        instructions = fields.string(body, "instructions") or ""
-        if not schema.mentions_json([instructions, *_opening_texts(entries)]):
-            hints.append(schema.JSON_INSTRUCTION)
-    return _AnswerFormat(kind in ("json_object", "json_schema"), structured, hints)
-
-
-def _opening_texts(entries: Sequence[Entry]) -> list[str]:
-    """The system texts and the first message behind them.
-
-    The word "json" is looked for in these alone: later texts would make a hint come and go from one turn
-    to the next, and each time the cached prefix with it.
-    """
-    texts = []
-    for entry in entries:
-        if isinstance(entry, SystemText):
-            texts.append(entry.text)
-            continue
-        if isinstance(entry, UserMessage):
-            texts.extend(part.text for part in entry.parts if isinstance(part, TextPart))
-        break
-    return texts
-
-
-def _frame(entries: list[Entry], instructions: str | None, hints: Sequence[str], prompt: str | None) -> None:
-    """Puts around the conversation what the request says beside it.
-
-    Hints go to the end of the leading system text: in front of it, they would spoil the cached prefix.
-    """
-    if instructions:
-        entries.insert(0, SystemText(instructions))
-    lead = next((i for i, entry in enumerate(entries) if not isinstance(entry, SystemText)), len(entries))
-    entries[lead:lead] = [SystemText(hint) for hint in hints]
-    if prompt:
-        entries.append(UserMessage((TextPart(prompt),)))
+    return answer_format.read(kind, wanted, "text.format", verbosity, entries)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
-from deepseek_proxy.translate import fields
+from deepseek_proxy.translate import fields, functions, tool_choice
 from deepseek_proxy.translate.lookup import OPEN_PAGE, WEB_SEARCH
 from deepseek_proxy.translate.responses import search
 from deepseek_proxy.translate.search import Session
+from deepseek_proxy.translate.tool_choice import ToolChoice
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
 LOCAL_SHELL: Final = Tool(ToolKind.LOCAL_SHELL, "local_shell")
@@ -90,8 +90,8 @@ def declare(
         if not isinstance(tool, dict):
             raise fields.invalid_type(where, "an object", tool)
         kind = fields.required_string(tool, "type", where)
-        if kind in ("function", "custom"):
-            names.append(_declare_named(tool, kind, table, where, None))
+        if kind in functions.KINDS:
+            names.append(functions.declare(tool, kind, table, where, None))
         elif kind == "namespace":
             namespace = fields.required_string(tool, "name", where)
             for position, inner in enumerate(fields.array(tool, "tools", where)):
@@ -99,7 +99,7 @@ def declare(
                 if not isinstance(inner, dict):
                     raise fields.invalid_type(inner_path, "an object", inner)
                 inner_kind = fields.string(inner, "type", inner_path) or "function"
-                names.append(_declare_named(inner, inner_kind, table, inner_path, namespace))
+                names.append(functions.declare(inner, inner_kind, table, inner_path, namespace))
         elif kind in _CLIENT_RUN:
             hosted, description, parameters = _CLIENT_RUN[kind]
             table.declare(
@@ -133,110 +133,30 @@ def declare_from_history(
     return names
 
 
-def _declare_named(
-    given: Mapping[str, Any], kind: str, table: ToolTable, path: str, namespace: str | None
-) -> str:
-    # Chat Completions' nesting is a common slip: {"type": "function", "function": {"name": …}}.
-    if kind == "function" and "name" not in given and isinstance(given.get("function"), dict):
-        given, path = given["function"], f"{path}.function"
-    name = fields.required_string(given, "name", path)
-    if not name:
-        raise fields.invalid_value(f"{path}.name", "empty string. Expected a tool name.")
-    description = fields.string(given, "description", path)
-    if kind == "custom":
-        tool = Tool(ToolKind.CUSTOM, name, namespace)
-        table.declare_freeform(tool, description, fields.mapping(given, "format", path))
-    else:
-        tool = Tool(ToolKind.FUNCTION, name, namespace)
-        parameters = given.get("parameters")
-        if parameters is not None and not isinstance(parameters, (dict, bool)):
-            raise fields.invalid_type(f"{path}.parameters", "an object", parameters)
-        table.declare(tool, description, parameters)
-    return table.upstream_name(tool)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """`upstream` is DeepSeek's `tool_choice` (None: leave it out); `permitted` the upstream names that
-    may be called (None: any)."""
-
-    upstream: str | dict[str, Any] | None = None
-    permitted: frozenset[str] | None = None
-
-    @property
-    def is_forced(self) -> bool:
-        """Whether the model must call: DeepSeek refuses that while thinking."""
-        return self.upstream is not None and self.upstream != "none"
-
-    def permits(self, upstream_name: str) -> bool:
-        return self.permitted is None or upstream_name in self.permitted
-
-
 def choose(choice: object, table: ToolTable) -> ToolChoice:
     """What `tool_choice` means upstream. `allowed_tools` withdraws the other declarations from `table`."""
-    if choice is None or choice == "auto":
-        return ToolChoice()
-    if choice == "none":
-        return ToolChoice("none", frozenset())
-    if choice == "required":
-        return _required(table)
-    if not isinstance(choice, dict):
-        raise InvalidRequest(
-            "Invalid 'tool_choice': expected 'none', 'auto', 'required' or an object that names a tool.",
-            param="tool_choice",
-            code="invalid_value",
-        )
-    if choice.get("type") == "allowed_tools":
-        return _allowed(choice, table)
-    names = _named(choice, table)
-    return ToolChoice({"type": "function", "function": {"name": names[0]}}, frozenset(names))
+    return tool_choice.choose(choice, table, lambda named, path: _named(named, table, path))
 
 
-def _required(table: ToolTable, permitted: frozenset[str] | None = None) -> ToolChoice:
-    if not table.declarations:
-        raise InvalidRequest(
-            "Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice"
-        )
-    return ToolChoice("required", permitted)
-
-
-def _allowed(choice: Mapping[str, Any], table: ToolTable) -> ToolChoice:
-    mode = fields.choice(choice, "mode", ("auto", "required"), "tool_choice") or "auto"
-    names: set[str] = set()
-    for index, entry in enumerate(fields.array(choice, "tools", "tool_choice")):
-        if not isinstance(entry, dict):
-            raise fields.invalid_type(f"tool_choice.tools[{index}]", "an object", entry)
-        names.update(_named(entry, table))
-    table.keep_only(names)
-    permitted = frozenset(names)
-    return _required(table, permitted) if mode == "required" else ToolChoice(None, permitted)
-
-
-def _named(choice: Mapping[str, Any], table: ToolTable) -> Sequence[str]:
+def _named(choice: Mapping[str, Any], table: ToolTable, path: str) -> Sequence[str]:
     """The upstream names of the tool that an object names, the one to force first.
 
     Raises `InvalidRequest` if it is not declared.
     """
-    kind = label = fields.required_string(choice, "type", "tool_choice")
+    kind = label = fields.required_string(choice, "type", path)
     if kind in _CLIENT_RUN:
         tools = [_CLIENT_RUN[kind][0]]
     elif search.is_web_search(kind):
         tools = [WEB_SEARCH, OPEN_PAGE]
-    elif kind in ("function", "custom"):
-        nested = choice.get("function")  # Chat Completions' form
-        source = nested if isinstance(nested, dict) else choice
-        label = fields.required_string(source, "name", "tool_choice")
-        tools = [Tool(ToolKind(kind), label, fields.string(source, "namespace", "tool_choice"))]
+    elif kind in functions.KINDS:
+        tools = [functions.named(choice, kind, path)]
+        label = tools[0].name
     else:
-        raise _not_found(kind)
+        raise tool_choice.not_found(kind)
     names = [name for name in map(table.upstream_name, tools) if table.is_declared(name)]
     if not names:
-        raise _not_found(label)
+        raise tool_choice.not_found(label)
     return names
-
-
-def _not_found(name: str) -> InvalidRequest:
-    return InvalidRequest(f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice")
 
 
 def echo(tools: Iterable[Any]) -> list[Any]:

@@ -11,9 +11,10 @@ import pytest
 from harness.machines import context, judged, machine
 
 from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.translate import openai_errors as errors
 from deepseek_proxy.translate.history import Repair
 from deepseek_proxy.translate.hub import Chunk
-from deepseek_proxy.translate.responses import errors, parameters, tools
+from deepseek_proxy.translate.responses import parameters, tools
 from deepseek_proxy.translate.responses.items import _READERS
 from deepseek_proxy.translate.responses.request import parse
 from deepseek_proxy.translate.tools import ToolKind

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate.responses import tools
-from deepseek_proxy.translate.responses.tools import ToolChoice
+from deepseek_proxy.translate.tool_choice import ToolChoice
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 
 EMPTY = {"type": "object", "properties": {}}

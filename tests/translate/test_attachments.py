@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate import attachments
 from deepseek_proxy.translate.history import ImagePart, TextPart
-from deepseek_proxy.translate.responses import attachments
 
 PATH = "input[0].content[1]"
 ENCODED = base64.b64encode("Grüße\n".encode()).decode()
@@ -22,7 +22,10 @@ ENCODED = base64.b64encode("Grüße\n".encode()).decode()
             ImagePart("data:image/png;base64,AA", "high"),
         ),
         ({"image_url": "https://example.com", "detail": "auto"}, ImagePart("https://example.com")),
-        ({"image_url": {"url": "http://example.com"}}, ImagePart("http://example.com")),
+        (
+            {"image_url": {"url": "http://example.com", "detail": "low"}},
+            ImagePart("http://example.com", "low"),
+        ),
     ],
 )
 def test_an_image_by_its_address(part: dict[str, Any], expected: ImagePart) -> None:
@@ -36,6 +39,8 @@ def test_an_image_by_its_address(part: dict[str, Any], expected: ImagePart) -> N
         ({}, f"{PATH}.image_url"),
         ({"image_url": "file:///etc/passwd"}, f"{PATH}.image_url"),
         ({"image_url": "https://example.com", "detail": 5}, f"{PATH}.detail"),
+        ({"image_url": {"url": {}}}, f"{PATH}.image_url.url"),
+        ({"image_url": {"url": "https://example.com", "detail": 5}}, f"{PATH}.image_url.detail"),
     ],
 )
 def test_an_image_that_nobody_can_see_is_refused(part: dict[str, Any], param: str) -> None:
@@ -49,7 +54,9 @@ def test_an_image_that_nobody_can_see_is_refused(part: dict[str, Any], param: st
     [ENCODED, f"data:text/plain;base64,{ENCODED}", "data:text/plain,Gr%C3%BC%C3%9Fe%0A"],
 )
 def test_a_text_file_is_its_text_under_its_name(data: str) -> None:
-    assert attachments.file({"filename": "a.txt", "file_data": data}, PATH) == TextPart("a.txt:\nGrüße\n\n")
+    given = {"filename": "a.txt", "file_data": data}
+    assert attachments.file(given, PATH) == TextPart("a.txt:\nGrüße\n\n")
+    assert attachments.file({"type": "file", "file": given}, PATH) == TextPart("a.txt:\nGrüße\n\n")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,7 @@ def test_a_text_file_is_its_text_under_its_name(data: str) -> None:
         ({"file_id": "file_1"}, f"{PATH}.file_id"),
         ({"file_url": "https://example.com/a.txt"}, f"{PATH}.file_url"),
         ({"file_data": "not base64!"}, f"{PATH}.file_data"),
+        ({"file": {"file_id": "file_1"}}, f"{PATH}.file.file_id"),
         ({"file_data": "data:text/plain"}, f"{PATH}.file_data"),
         ({"file_data": base64.b64encode(b"%PDF\xff").decode()}, f"{PATH}.file_data"),
         ({"file_data": base64.b64encode(b"a\0b").decode()}, f"{PATH}.file_data"),

@@ -19,11 +19,12 @@ from deepseek_proxy.translate.history import ImagePart, TextPart
 
 def image(part: Mapping[str, Any], path: str) -> ImagePart:
     """An image by its address; what it shows is looked at by nobody here."""
-    source = part.get("image_url")
-    if isinstance(source, dict):  # Chat Completions' form
-        source = source.get("url")
+    given, key = part, "image_url"
+    if isinstance(nested := part.get("image_url"), dict):  # Chat Completions' form
+        given, key, path = nested, "url", f"{path}.image_url"
+    source = given.get(key)
     if isinstance(source, str) and source.startswith(("data:", "http://", "https://")):
-        detail = fields.string(part, "detail", path)
+        detail = fields.string(given, "detail", path)
         # "auto" is what is meant where nothing is said: said or not, the prompt has the same bytes.
         return ImagePart(source, None if detail == "auto" else detail)
     if part.get("file_id") is not None:
@@ -32,11 +33,13 @@ def image(part: Mapping[str, Any], path: str) -> ImagePart:
             param=f"{path}.file_id",
             code="unsupported_value",
         )
-    raise fields.invalid_value(f"{path}.image_url", "expected a data URL or an http(s) URL.")
+    raise fields.invalid_value(f"{path}.{key}", "expected a data URL or an http(s) URL.")
 
 
 def file(part: Mapping[str, Any], path: str) -> TextPart:
     """A text file's content under its name. Anything but text is refused: DeepSeek would not see it."""
+    if isinstance(nested := part.get("file"), dict):  # Chat Completions' form
+        part, path = nested, f"{path}.file"
     name = fields.string(part, "filename", path) or "file"
     data = fields.string(part, "file_data", path)
     if data is None:
