@@ -36,6 +36,8 @@ EXPECTED: dict[type[ProxyError], tuple[int, str, str | None, bool]] = {
     failures.UpstreamTruncated: (502, "server_error", "server_error", True),
     failures.UpstreamMisconfigured: (502, "server_error", "server_error", False),
     failures.Draining: (503, "server_error", "server_error", True),
+    failures.StoreUnavailable: (503, "server_error", "store_unavailable", True),
+    failures.StoreFull: (503, "server_error", "store_full", True),
     failures.InternalError: (500, "server_error", "server_error", False),
 }
 
