@@ -8,7 +8,9 @@ and returns whatever has arrived.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import requests
@@ -47,10 +49,9 @@ def body_of(response: requests.Response) -> Body:
 class SocketBody:
     """Receives from the connection's own socket: one wait and one receive for all that has arrived."""
 
-    __slots__ = ("_framing", "_raw", "_readiness", "_received", "_sock", "_tls_pending")
+    __slots__ = ("_discard", "_framing", "_keep", "_readiness", "_received", "_sock", "_tls_pending")
 
     def __init__(self, raw: Any, sock: socket.socket) -> None:
-        self._raw = raw
         self._sock = sock
         self._received = _buffered(raw, sock)  # arrived together with the header
         self._framing = framing(raw.headers.get("Transfer-Encoding"), raw.headers.get("Content-Length"))
@@ -60,9 +61,7 @@ class SocketBody:
             # Readable may mean half a record, or none for us: the rest is waited for, for a tick at a time.
             # urllib3 sets its own timeout again when it uses the connection again.
             sock.settimeout(TICK_SECONDS)
-        if raw.connection is not None and raw.connection.sock is not None:
-            # The connection keeps the socket; the reader and its buffer are not needed any more.
-            raw._fp.close()
+        self._keep, self._discard = _detach(raw)
 
     def read(self) -> bytes | None:
         if received := self._received:
@@ -95,9 +94,9 @@ class SocketBody:
                         break
         self._readiness.close()
         if self._framing.reusable:
-            self._raw.release_conn()
+            self._keep()
         else:
-            self._raw.close()
+            self._discard()
 
 
 class BufferedBody:
@@ -127,6 +126,21 @@ def _reader_of(raw: Any) -> Any:
 def _socket_of(raw: Any) -> socket.socket | None:
     sock = getattr(getattr(_reader_of(raw), "raw", None), "_sock", None)
     return sock if isinstance(sock, socket.socket) else None
+
+
+def _detach(raw: Any) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Lets go of a response whose socket is read by us: how to keep its connection, and how to end it.
+
+    urllib3's response, the one of http.client inside, and their headers and buffers are some 5 KB, which a
+    stream would hold until its end.
+    """
+    connection, reader = raw.connection, raw._fp
+    if connection is None or connection.sock is None:  # the response alone has the socket
+        return raw.release_conn, raw.close
+    raw._connection = None  # its end is not the connection's
+    reader.close()
+    reader.headers = reader.msg = None  # the connection remembers its last response
+    return partial(raw._pool._put_conn, connection), connection.close
 
 
 def _buffered(raw: Any, sock: socket.socket) -> bytes:

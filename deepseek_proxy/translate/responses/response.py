@@ -29,7 +29,8 @@ class Envelope:
         self.id = id
         self.created_at = created_at
         self.model = model
-        self._echo = jsontext.dumps(echo)
+        # A copy: orjson leaves its buffer as large as it grew, up to 8 KB for an echo of one.
+        self._echo = bytes(memoryview(jsontext.dumps(echo)))
 
     def snapshot(
         self,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from harness.machines import COMPLETED, CREATED
 from harness.responses_grammar import NEVER_NULL, RESPONSE_KEYS
 from openai.types.responses import Response
 
+from deepseek_proxy.translate import jsontext
 from deepseek_proxy.translate.hub import Usage
 from deepseek_proxy.translate.responses import parameters
 from deepseek_proxy.translate.responses.response import Envelope, Status
@@ -64,3 +66,14 @@ def test_output_is_copied() -> None:
     response = Envelope("resp_1", CREATED, "gpt-x", ECHO).snapshot("in_progress", items)
     items.append(MESSAGE)
     assert response["output"] == []
+
+
+def test_a_waiting_stream_holds_no_more_than_the_json_of_its_echo() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        envelopes = [Envelope(f"resp_{n}", CREATED, "deepseek-v4-flash", ECHO) for n in range(100)]
+        held = (tracemalloc.get_traced_memory()[0] - before) / len(envelopes)
+    finally:
+        tracemalloc.stop()
+    assert held < len(jsontext.dumps(ECHO)) + 500
