@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
-from deepseek_proxy.api import admission, errors, models, ops, responses, search, streaming
+from deepseek_proxy.api import admission, conversations, errors, models, ops, responses, search, streaming
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
 from deepseek_proxy.api.keyring import Keyring
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     )
     app.extensions[EXTENSION] = gateway
     lifecycle.follow_server(gateway.drain)
-    for module in (responses, search, models, ops):
+    for module in (responses, conversations, search, models, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
     _attend(app, gateway)

@@ -51,18 +51,18 @@ class InputReader:
         self._user_texts: set[str] = set()  # of the user messages read so far
         self.compaction_asked = False
 
-    def read(self, value: object) -> list[Entry]:
-        """The entries of `input`, a string or a list of items."""
+    def read(self, value: object, *, param: str = "input") -> list[Entry]:
+        """The entries of what a client sent at `param`: a string, or a list of items."""
         if value is None:
             return []
         if isinstance(value, str):
             return [UserMessage((TextPart(value),))]
         if not isinstance(value, list):
-            raise fields.invalid_type("input", "a string or an array of items", value)
+            raise fields.invalid_type(param, "a string or an array of items", value)
         entries: list[Entry] = []
         fresh = _first_fresh(value)
         for index, item in enumerate(value):
-            path = f"input[{index}]"
+            path = f"{param}[{index}]"
             if not isinstance(item, dict):
                 raise fields.invalid_type(path, "an object", item)
             self._content.is_fresh = index >= fresh and item.get("role") == "user"
