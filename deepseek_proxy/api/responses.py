@@ -1,4 +1,5 @@
-"""The Responses dialect over HTTP: `POST /v1/responses`, streamed and not, and `/v1/responses/compact`."""
+"""The Responses dialect over HTTP: `POST /v1/responses`, streamed and not, and its siblings `/compact` and
+`/input_tokens`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from deepseek_proxy.api.body import read_object
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
 from deepseek_proxy.errors import ProxyError, UpgradeRequired
-from deepseek_proxy.translate import ids, jsontext
+from deepseek_proxy.tokenizer.encoding import Counter
+from deepseek_proxy.translate import ids, jsontext, tokens
 from deepseek_proxy.translate.responses import codex, failure
 from deepseek_proxy.translate.responses.compaction import CompactionStream, kept_messages
 from deepseek_proxy.translate.responses.options import StreamOptions
@@ -60,6 +62,24 @@ def compact() -> Response:
         "usage": response["usage"],
     }
     return Response(jsontext.dumps(compaction), mimetype="application/json")
+
+
+@blueprint.post("/v1/responses/input_tokens")
+@blueprint.post("/responses/input_tokens")
+def input_tokens() -> Response:
+    """Counts the tokens of what DeepSeek would be sent for a request. Nothing is sent."""
+    gateway, exchange = current_gateway(), current_exchange()
+    exchange.dialect = "responses"
+    caller = auth.identify(request, gateway.settings)
+    body = read_object(request, gateway.settings)
+    named = {**body, "model": body.get("model") or gateway.settings.default_model}  # OpenAI needs none here
+    parsed = parse(named, _context(gateway, caller))
+    exchange.model, exchange.upstream_model = parsed.resolved.requested, parsed.resolved.model.id
+    counted = tokens.prompt_tokens(parsed.upstream, Counter())
+    return Response(
+        jsontext.dumps({"object": "response.input_tokens", "input_tokens": counted}),
+        mimetype="application/json",
+    )
 
 
 @blueprint.get("/v1/responses")
