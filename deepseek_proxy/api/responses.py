@@ -70,7 +70,7 @@ def input_tokens() -> Response:
     """Counts the tokens of what DeepSeek would be sent for a request. Nothing is sent."""
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
-    caller = auth.identify(request, gateway.settings)
+    caller = auth.identify(request, gateway)
     body = read_object(request, gateway.settings)
     named = {**body, "model": body.get("model") or gateway.settings.default_model}  # OpenAI needs none here
     parsed = parse(named, _context(gateway, caller))
