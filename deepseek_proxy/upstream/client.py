@@ -34,6 +34,7 @@ SEARCH: Final = "/v1/tools/search"
 FETCH: Final = "/v1/tools/fetch"
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _JITTER_SECONDS: Final = 0.5
+_MAX_JOINED_BYTES: Final = 64 * 1024  # beyond, a copy costs more than the second system call
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +254,27 @@ class _Connection(HTTPConnection):
     def is_connected(self) -> bool:
         return self.sock is not None and is_silent(self.sock)
 
+    _awaits_head = False
+    _head = b""
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         _announce(self)
+        self._awaits_head = True
         super().request(*args, **kwargs)
+        if self._head:  # there was no body
+            self.send(b"")
         _announce(self)
+
+    def send(self, data: Any) -> None:
+        """Sends a request's head together with its body: one system call, one packet, for most."""
+        if self._awaits_head:
+            self._awaits_head, self._head = False, data
+            return
+        head, self._head = self._head, b""
+        if len(data) > _MAX_JOINED_BYTES:
+            super().send(head)
+            head = b""
+        super().send(head + data)
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
