@@ -17,6 +17,7 @@ from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout, Up
 from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.translate import hub, sse
 from deepseek_proxy.translate.markup import Healer
+from deepseek_proxy.translate.metering import Meter
 from deepseek_proxy.upstream.call import Clocks
 
 
@@ -76,19 +77,25 @@ class Tally:
 
 
 class Turn:
-    """One answer on its way: upstream bytes through decoder, parser and healer into the machine."""
+    """One answer on its way: upstream bytes through decoder, parser and healer into the machine.
 
-    def __init__(self, machine: Machine, healer: Healer, max_event_bytes: int) -> None:
+    `meter` reads along, for callers whose tokens are counted.
+    """
+
+    def __init__(
+        self, machine: Machine, healer: Healer, max_event_bytes: int, meter: Meter | None = None
+    ) -> None:
         self.machine = machine
         self._healer = healer
         self._decoder = sse.Decoder(max_event_bytes)
-        self._parser = hub.ChunkParser()
+        parse = hub.ChunkParser().parse
+        self._parse = parse if meter is None else meter.reading(parse)
         self.ended = False
 
     def feed(self, received: bytes) -> bytes:
         """The frames for everything in `received`, the terminal ones included if it holds the end."""
         frames: list[bytes] = []
-        feed, parse, heal = self.machine.feed, self._parser.parse, self._healer.feed
+        feed, parse, heal = self.machine.feed, self._parse, self._healer.feed
         try:
             for payload in self._decoder.feed(received):
                 if payload == hub.DONE:
@@ -180,10 +187,16 @@ def stream(
             yield sse.HEARTBEAT_FRAME
 
 
-def complete(body: bytes, machine: Machine, healer: Healer, tidy: Callable[[str], str] | None = None) -> None:
+def complete(
+    body: bytes,
+    machine: Machine,
+    healer: Healer,
+    tidy: Callable[[str], str] | None = None,
+    meter: Meter | None = None,
+) -> None:
     """Feeds a whole `chat.completion` to a machine, whose `response` is the answer then.
 
-    `tidy` may change the text first, which a stream cannot do.
+    `tidy` may change the text first, which a stream cannot do. `meter` as in `Turn`.
 
     Raises `ProxyError` where a stream would end with a failure.
     """
@@ -194,6 +207,8 @@ def complete(body: bytes, machine: Machine, healer: Healer, tidy: Callable[[str]
     if not isinstance(answer, dict):
         raise UpstreamError("The upstream's answer is not a completion.")
     chunk = hub.parse_completion(answer)
+    if meter is not None:
+        meter.count(chunk)
     if tidy is not None and chunk.content:
         chunk = replace(chunk, content=tidy(chunk.content))
     for delta in (*healer.feed(chunk), *healer.finish()):
