@@ -6,6 +6,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
 from deepseek_proxy.api import admission, conversations, errors, models, ops, responses, search, streaming
+from deepseek_proxy.api.allowance import Limiter
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
 from deepseek_proxy.api.keyring import Keyring
@@ -15,6 +16,7 @@ from deepseek_proxy.ops.tracing import Tracing
 from deepseek_proxy.sealing import Sealer, load_or_create_keys
 from deepseek_proxy.settings import Settings, load
 from deepseek_proxy.store import opening
+from deepseek_proxy.store.ledger.opening import Books
 from deepseek_proxy.store.reasoning import ReasoningCache
 from deepseek_proxy.upstream.client import Client
 from deepseek_proxy.upstream.search import Searcher
@@ -33,6 +35,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     metrics = Metrics(CollectorRegistry())
     app = Flask("deepseek_proxy", static_folder=None)
     app.url_map.strict_slashes = False
+    books = Books(settings)
     client = Client(settings, metrics.upstream_failed)
     gateway = Gateway(
         settings=settings,
@@ -45,6 +48,8 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
         drain=lifecycle.Drain(),
         store=opening.open_store(settings),
         keyring=Keyring(settings.keys, closed=settings.asks_for_keys),
+        books=books,
+        limiter=Limiter(books),
         tracing=traces or tracing.create(settings),
     )
     app.extensions[EXTENSION] = gateway
@@ -69,5 +74,6 @@ def _attend(app: Flask, gateway: Gateway) -> None:
     def end(response: Response) -> Response:
         exchange: Exchange = g.exchange
         response.headers[REQUEST_ID_HEADER] = exchange.id
+        response.headers.update(exchange.headers)
         response.call_on_close(lambda: exchange.finish(response.status_code, gateway.metrics))
         return response

@@ -163,6 +163,22 @@ class RateLimited(ProxyError):
     retryable = True
 
 
+# -- limits of a client's key ---------------------------------------------------------------------
+
+
+class LimitReached(RateLimited):
+    """A client asks faster, or for more at once, than its key allows."""
+
+    fault = Fault.CLIENT
+
+
+class BudgetSpent(QuotaExhausted):
+    """A client has used up what its key allows for a day."""
+
+    fault = Fault.CLIENT
+    status = 429
+
+
 # -- the upstream's -------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from flask import Response, request
 
 from deepseek_proxy import pipeline
 from deepseek_proxy.api import streaming
+from deepseek_proxy.api.allowance import Allowance
 from deepseek_proxy.api.exchange import Exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
 from deepseek_proxy.api.rounds import Machine, Rounds
@@ -25,6 +26,7 @@ from deepseek_proxy.translate import history, ids, jsontext
 from deepseek_proxy.translate.history import Entry
 from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.markup import Healer
+from deepseek_proxy.translate.metering import Meter
 from deepseek_proxy.translate.schema import MismatchError, StructuredOutput
 from deepseek_proxy.translate.tools import ToolTable
 from deepseek_proxy.upstream import client
@@ -90,35 +92,50 @@ class Answer:
         machine = self._make_machine()
         call: Call | Rounds
         answer: pipeline.Answer
-        if self._request.next_turn is None:
-            call = self._open(self._request.upstream)
-            answer = self._relay(call, machine)
-        else:
-            call = answer = self._rounds(machine)
+        allowance = self._allowance = self._allowed()
+        try:
+            if self._request.next_turn is None:
+                call, answer = self._relay(self._request.upstream, machine)
+            else:
+                call = answer = self._rounds(machine)
+        except BaseException:
+            allowance.settle()
+            raise
 
         def ended() -> None:
             _note(exchange, machine)
             _note_call(exchange, call)
+            allowance.settle()
 
         return streaming.begin(self._gateway, exchange, call, answer, self._client_gone, ended)
 
-    def _relay(self, call: Call, machine: Machine) -> Relay:
-        return Relay(call, Turn(machine, self._healer(), self._gateway.settings.max_event_bytes))
+    def _allowed(self) -> Allowance:
+        return self._gateway.limiter.take(self._caller.client, self._request.resolved, self._exchange)
+
+    def _relay(
+        self, upstream: Mapping[str, Any], machine: Machine, began: float | None = None
+    ) -> tuple[Call, Relay]:
+        call, meter = self._open(upstream, began)
+        turn = Turn(machine, self._healer(), self._gateway.settings.max_event_bytes, meter)
+        return call, Relay(call, turn)
 
     def _rounds(self, machine: Machine) -> Rounds:
         began = time.monotonic()
 
-        def begin() -> tuple[Call, Relay]:
-            call = self._open(self._turn_of(machine), began)
-            return call, self._relay(call, machine)
-
-        return Rounds(machine, begin, self._look_up)
+        return Rounds(machine, lambda: self._relay(self._turn_of(machine), machine, began), self._look_up)
 
     def whole(self) -> Response:
         return Response(jsontext.dumps(self.response()), mimetype="application/json")
 
     def response(self) -> dict[str, Any]:
         """The whole answer; asked for again, within bounds, while its text does not fit its schema."""
+        allowance = self._allowance = self._allowed()
+        try:
+            return self._fitting_response()
+        finally:
+            allowance.settle()
+
+    def _fitting_response(self) -> dict[str, Any]:
         upstream, structured = self._request.upstream, self._request.structured
         for attempts_left in range(self._gateway.settings.schema_repair_attempts, -1, -1):
             machine = self._complete(upstream)
@@ -156,10 +173,10 @@ class Answer:
         began: float,
         tidy: Callable[[str], str] | None,
     ) -> None:
-        call = self._open(upstream, began)
+        call, meter = self._open(upstream, began)
         try:
             body = call.read_all(self._gateway.settings.max_answer_bytes, self._check)
-            pipeline.complete(body, machine, self._healer(), tidy)
+            pipeline.complete(body, machine, self._healer(), tidy, meter)
         finally:
             call.close()
             _note_call(self._exchange, call)
@@ -185,7 +202,7 @@ class Answer:
     def _check(self) -> None:
         streaming.check(self._gateway, self._client_gone)
 
-    def _open(self, upstream: Mapping[str, Any], began: float | None = None) -> Call:
+    def _open(self, upstream: Mapping[str, Any], began: float | None = None) -> tuple[Call, Meter | None]:
         def mend(error: ProxyError) -> bytes | None:
             if history.MISSING_REASONING_ERROR not in error.message:
                 return None
@@ -196,7 +213,8 @@ class Answer:
         logs.log_body(self._exchange.id, "upstream_request", body)
         trace = self._exchange.begin_call()
         sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend, trace=trace)
-        return self._gateway.client.open(sent, since=began)
+        call = self._gateway.client.open(sent, since=began)
+        return call, self._allowance.metered(call, self._request.resolved.model, body)
 
     def _healer(self) -> Healer:
         settings = self._gateway.settings

@@ -45,6 +45,7 @@ class Exchange:
         self.searches = 0
         self.answered = False  # whether the last upstream call had begun to answer
         self.error: ProxyError | None = None
+        self.headers: dict[str, str] = {}  # of the answer, be it a good one or a refusal
         self.repairs: Mapping[str, int] = {}
         self.unknown_fields: tuple[str, ...] = ()
         self._finished = False

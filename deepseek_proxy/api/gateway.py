@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from deepseek_proxy import models
+from deepseek_proxy.api.allowance import Limiter
 from deepseek_proxy.api.keyring import Keyring
 from deepseek_proxy.credentials import ClientKey
 from deepseek_proxy.ops.lifecycle import Drain
@@ -18,6 +19,7 @@ from deepseek_proxy.ops.tracing import Tracing
 from deepseek_proxy.pipeline import Pace
 from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.settings import Settings
+from deepseek_proxy.store.ledger.opening import Books
 from deepseek_proxy.store.reasoning import ReasoningCache
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate.search import Limits, Session
@@ -54,6 +56,8 @@ class Gateway:
     store: Store | None
     """None where nothing is kept: `store_url` is `off`, or there is no place for it."""
     keyring: Keyring
+    books: Books
+    limiter: Limiter
     tracing: Tracing | None = None
 
     @property

@@ -31,9 +31,13 @@ def search() -> Response:
     today = datetime.now(UTC).date()
     body = read_object(request, settings)
     asked = standalone.parse(body, max_actions=settings.web_search_calls, today=today)
-    lookups = gateway.searcher.start(asked.actions, caller.key, exchange.id, exchange.add_search)
+    allowance = gateway.limiter.take(caller.client, None, exchange)
     try:
-        outcomes = lookups.wait(lambda: streaming.check(gateway, client_gone))
+        lookups = gateway.searcher.start(asked.actions, caller.key, exchange.id, exchange.add_search)
+        try:
+            outcomes = lookups.wait(lambda: streaming.check(gateway, client_gone))
+        finally:
+            lookups.close()
     finally:
-        lookups.close()
+        allowance.settle()
     return Response(jsontext.dumps({"output": asked.output(outcomes)}), mimetype="application/json")

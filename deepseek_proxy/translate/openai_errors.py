@@ -27,9 +27,12 @@ def http_status(error: ProxyError) -> int:
 
 def http_headers(error: ProxyError) -> dict[str, str]:
     """Headers by which SDKs decide whether to try again, and when."""
-    if error.retryable:
-        return {"Retry-After": str(retry_after_seconds(error))}
-    return {"x-should-retry": "false"}
+    headers = {}
+    if error.retryable or error.retry_after is not None:
+        headers["Retry-After"] = str(retry_after_seconds(error))
+    if not error.retryable:  # by themselves, SDKs try a 429 again
+        headers["x-should-retry"] = "false"
+    return headers
 
 
 def retry_after_seconds(error: ProxyError) -> int:

@@ -51,6 +51,7 @@ class Call:
         self._lock = threading.Lock()
         self._body: Body | None = None
         self._error: ProxyError | None = None
+        self._aborted = False
         threading.Thread(target=self._run, args=(attempt,), daemon=True, name="upstream-call").start()
 
     # -- for who waits ----------------------------------------------------------------------------
@@ -128,6 +129,12 @@ class Call:
         """Whether the upstream has begun to answer: what fails after that is no failed attempt."""
         return self._answered.is_set() and self._error is None
 
+    @property
+    def failed(self) -> bool:
+        """Whether all attempts have failed: DeepSeek charges for none of them. One that was given up while
+        it waited has not."""
+        return self._answered.is_set() and self._error is not None and not self._aborted
+
     # -- for who makes the attempts ---------------------------------------------------------------
 
     @property
@@ -152,6 +159,7 @@ class Call:
         try:
             body = attempt(self)
         except Aborted:
+            self._aborted = True
             self._error = UpstreamError("The call was given up.")
         except ProxyError as error:
             self._error = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ class Face:
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines of requests that have ended. A response has ended when it is closed."""
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         lines = map(json.loads, self._log.read_text().splitlines()) if self._log.exists() else ()
         return [line for line in lines if line["logger"] == logs.REQUEST_LOGGER]
 
@@ -103,6 +106,7 @@ def make(tmp_path: Path, upstream: FakeUpstream) -> Iterator[Callable[..., Face]
     yield face
     for each in faces:
         each.gateway.client.close()
+        each.gateway.books.close()
     logs.close()
 
 

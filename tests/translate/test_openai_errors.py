@@ -29,6 +29,8 @@ EXPECTED: dict[type[ProxyError], tuple[int, str, str | None, bool]] = {
     failures.UpgradeRequired: (426, "invalid_request_error", "websocket_unavailable", False),
     failures.QuotaExhausted: (429, "insufficient_quota", "insufficient_quota", False),
     failures.RateLimited: (429, "rate_limit_error", "rate_limit_exceeded", True),
+    failures.LimitReached: (429, "rate_limit_error", "rate_limit_exceeded", True),
+    failures.BudgetSpent: (429, "insufficient_quota", "insufficient_quota", False),
     failures.UpstreamError: (502, "server_error", "server_error", True),
     failures.UpstreamOverloaded: (503, "server_error", "server_error", True),
     failures.UpstreamUnreachable: (502, "server_error", "server_error", True),
@@ -73,3 +75,8 @@ def test_a_pause_is_said_in_whole_seconds(kind: Any, retry_after: float | None, 
     error = kind("Too many requests.", retry_after=retry_after)
     assert errors.http_headers(error) == {"Retry-After": str(seconds)}
     assert errors.http_body(error)["error"]["message"] == "Too many requests."
+
+
+def test_a_budget_says_when_to_come_again_and_that_nobody_shall_try_before() -> None:
+    error = failures.BudgetSpent("Spent.", retry_after=3600)
+    assert errors.http_headers(error) == {"Retry-After": "3600", "x-should-retry": "false"}
