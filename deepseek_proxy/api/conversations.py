@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from flask import Blueprint, Response, request
 
 from deepseek_proxy.api import auth
@@ -151,9 +152,10 @@ def _new_items(store: Store, owner: str, given: Sequence[Any]) -> list[Item]:
 
     It is read as it will be in the turns to come: an item that cannot be would spoil the conversation.
     """
-    items = references.resolve(
-        given, lambda ids: {id: item.json for id, item in store.find_items(owner, ids).items()}, "items"
-    )
+    items: Sequence[Any] = given
+    if wanted := references.referenced(given):
+        found = store.find_items(owner, wanted).values()
+        items = references.resolved(given, {i.id: orjson.loads(shown(i.id, i.json)) for i in found})
     table = ToolTable(current_gateway().settings.tool_name_limit)
     InputReader(table, lambda _purpose, _token: None, Counter()).read(items, param="items")
     return [Item(id, jsontext.dumps(item)) for id, item in stored_items(items, new_id, "items")]

@@ -1,51 +1,48 @@
-"""Items that are only named (`item_reference`): the items themselves in their place.
+"""`item_reference`: items of a request that stand for items which are stored.
 
-Refuses to know where items are kept.
+Refuses to know where they are stored. An item without a type that has an id and no role is a reference, too
+(`ItemReference` of openai-python 3.52).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
-
-import orjson
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from deepseek_proxy.errors import InvalidRequest
-from deepseek_proxy.translate.responses.stored_items import shown
-
-Find = Callable[[Sequence[str]], Mapping[str, bytes]]
-"""The stored JSON of those of the items with these ids that are kept."""
-
-_TYPE: Final = "item_reference"
 
 
-def resolve(value: object, find: Find, param: str = "input") -> Any:
-    """`value` (what a client sent at `param`) with no reference left in it. Without one, `find` is not asked.
+def referenced(value: object) -> list[str]:
+    """The ids that the items of an `input` refer to."""
+    items = value if isinstance(value, list) else ()
+    return [str(item.get("id")) for item in items if _is_reference(item)]
 
-    Raises `InvalidRequest` where a named item is not kept.
-    """
-    if not isinstance(value, list):
-        return value
-    named = [item["id"] for item in value if _is_reference(item)]
-    if not named:
-        return value
-    known = find(named)
-    return [_found(item["id"], known, param) if _is_reference(item) else item for item in value]
+
+def resolved(items: Sequence[Any], found: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """The items of an `input` with those in place that they refer to. Raises `InvalidRequest` for a reference
+    to what is not `found`."""
+    return [_resolved(item, found) if _is_reference(item) else item for item in items]
+
+
+def not_found(id: object) -> InvalidRequest:
+    """OpenAI's words for a reference to nothing."""
+    return InvalidRequest(
+        f"Item with id '{id}' not found. Items are not persisted when `store` is set to false. Try again "
+        "with `store` set to true, or remove this item from your input.",
+        param="input",
+    )
+
+
+def _resolved(reference: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    id = reference.get("id")
+    item = found.get(str(id))
+    if item is None:
+        raise not_found(id)
+    return item
 
 
 def _is_reference(item: object) -> bool:
-    """The type may be left out: nothing but an id is a reference."""
-    if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+    if not isinstance(item, dict):
         return False
     kind = item.get("type")
-    return kind == _TYPE or (kind is None and "role" not in item)
-
-
-def _found(id: str, known: Mapping[str, bytes], param: str) -> Any:
-    if id not in known:
-        raise InvalidRequest(
-            f"Item with id '{id[:200]}' not found. Items are not persisted when `store` is set to false. "
-            "Try again with `store` set to true, or remove this item from your input.",
-            param=param,
-        )
-    return orjson.loads(shown(id, known[id]))
+    return kind == "item_reference" or (kind is None and "role" not in item and "id" in item)
