@@ -1,5 +1,6 @@
 // One call with OpenAI's package for Node: reads what to do as JSON from stdin, writes what came of it.
 // In:  {modules, client, call: "create" | "stream" | "parse" | "list" | "retrieve", params}
+//      or {modules, client, call: "method", params: {path: "conversations.items.list", arguments: [...]}}
 // Out: {answer, events, accumulated, requests} or {error, requests}
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -45,6 +46,14 @@ const calls = {
   },
   async retrieve() {
     return { answer: await client.models.retrieve(params) };
+  },
+  // Any method of the client; of a list or a stream, all there is of it.
+  async method() {
+    const steps = params.path.split(".");
+    const name = steps.pop();
+    const owner = steps.reduce((object, step) => object[step], client);
+    const answer = await owner[name](...params.arguments);
+    return { answer: answer?.[Symbol.asyncIterator] ? await collected(answer) : (answer ?? null) };
   },
 };
 

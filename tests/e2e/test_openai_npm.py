@@ -1,62 +1,17 @@
-"""The official `openai` package for Node through a real gateway; `openai_client.mjs` makes the calls."""
+"""The official `openai` package for Node through a real gateway."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
-from e2e import npm
 from e2e.backend import Backend, added_messages, results
 from e2e.conftest import Start
+from e2e.node import Node, plain
 from e2e.samples import CALLS, MODEL, PNG, PNG_URL, TRIP_SCHEMA, WEATHER
-from harness.gateway import CLIENT_KEY, Gateway
-
-SCRIPT: Final = Path(__file__).with_name("openai_client.mjs")
-
-
-class Node:
-    """The package as a client of one gateway; each call is a process of its own."""
-
-    def __init__(self, gateway: Gateway, **options: object) -> None:
-        self._modules = npm.installed(*npm.OPENAI)
-        url = f"http://127.0.0.1:{gateway.port}/v1"
-        self._options = {"baseURL": url, "apiKey": CLIENT_KEY, "maxRetries": 0, **options}
-
-    def __call__(self, call: str, params: object = None) -> Mapping[str, Any]:
-        """What came of `call`: `answer`, `events` and `accumulated`, or `error`; and `requests`, a number."""
-        order = {"modules": str(self._modules), "client": self._options, "call": call, "params": params}
-        ended = subprocess.run(
-            ["node", SCRIPT], input=json.dumps(order), capture_output=True, text=True, timeout=60, check=False
-        )
-        assert ended.returncode == 0, ended.stderr
-        outcome: Mapping[str, Any] = json.loads(ended.stdout)
-        return outcome
-
-    def answer(self, call: str, **fields: object) -> Mapping[str, Any]:
-        outcome = self(call, {"model": MODEL, **fields})
-        assert "error" not in outcome, outcome["error"]
-        answer: Mapping[str, Any] = outcome["answer"]
-        if "accumulated" in outcome:
-            assert outcome["accumulated"]["output"] == _plain(answer["output"])
-        return answer
-
-    def error(self, call: str, **fields: object) -> Mapping[str, Any]:
-        outcome = self(call, {"model": MODEL, **fields})
-        error: Mapping[str, Any] = outcome["error"]
-        return error
-
-
-def _plain(value: Any) -> Any:
-    """`value` without what the helper's parsing added to it."""
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items() if not key.startswith("parsed")}
-    return value
+from harness.gateway import Gateway
 
 
 @pytest.fixture
@@ -121,7 +76,7 @@ def test_tools_round_trip(node: Node, backend: Backend, way: str) -> None:
         {"type": "function_call_output", "call_id": call["call_id"], "output": f"sunny {i}"}
         for i, call in enumerate(calls)
     ]
-    second = ask(node, way, input=[*asked, *_plain(first["output"]), *outputs], tools=[WEATHER])
+    second = ask(node, way, input=[*asked, *plain(first["output"]), *outputs], tools=[WEATHER])
     assert text(second) == "Sunny in both."
     earlier, later = backend.bodies()
     answered, *_ = added_messages(later, earlier)
@@ -157,7 +112,7 @@ def test_progress_events_in_mid_stream(start: Start, backend: Backend) -> None:
     kinds = [event["type"] for event in outcome["events"]]
     assert kinds.count("response.in_progress") >= 2
     assert text(outcome["answer"]) == "one two three four"
-    assert outcome["accumulated"]["output"] == _plain(outcome["answer"]["output"])
+    assert outcome["accumulated"]["output"] == plain(outcome["answer"]["output"])
 
 
 def test_models(node: Node) -> None:
