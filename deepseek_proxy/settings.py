@@ -247,8 +247,9 @@ class Settings(BaseSettings):
     # -- what is kept between requests
     store_url: SecretStr | None = Field(
         None,
-        description="Where responses and conversations are kept: `memory:` (one worker only, gone at a "
-        "restart), or `off`.",
+        description="Where responses and conversations are kept: `sqlite:` (a file in `state_dir`), "
+        "`sqlite:/path/of/a/file`, `memory:` (for one worker, gone at a restart), or `off`. By default "
+        "`sqlite:`, and `off` on Vercel and where `state_dir` cannot be written to.",
     )
     store_ttl_days: float = Field(
         30,
@@ -314,6 +315,11 @@ class Settings(BaseSettings):
     isolated: ClassVar[bool] = False
     file_values: ClassVar[Mapping[str, Any]] = {}
 
+    @property
+    def serverless(self) -> bool:
+        """Whether this process comes and goes with requests, and what it writes goes with it."""
+        return not self.isolated and any(os.environ.get(name) for name in _VERCEL_VARIABLES)
+
     @model_validator(mode="before")
     @classmethod
     def _keys_from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -375,7 +381,7 @@ class Settings(BaseSettings):
         if self.deepseek_api_key is None or self.allow_remote or self.asks_for_keys:
             return self
         meant = f"if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true)"
-        if not self.isolated and any(os.environ.get(name) for name in _VERCEL_VARIABLES):
+        if self.serverless:
             raise ValueError(
                 "everybody who knows the address of this deployment could spend the balance of the "
                 f"configured DeepSeek key; {meant}; if not, set keys for your clients, or remove the key so "

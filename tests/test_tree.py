@@ -26,6 +26,8 @@ ELSEWHERE: Final = {
     "store/base.py": ("store/test_store.py", "values, and what a backend has to be able to do"),
     "store/keeper.py": ("store/test_store.py", "what a worker does beside its requests"),
     "store/memory.py": ("store/test_store.py", "the suite that every backend passes"),
+    "store/sqlite_file.py": ("store/test_sqlite.py", "files, locks, versions: what the backend stands on"),
+    "store/sqlite_rows.py": ("store/test_store.py", "changes that the backend's operations have in common"),
     "translate/responses/options.py": ("translate/responses/test_stream.py", "values that the machine takes"),
 }
 

@@ -216,7 +216,10 @@ class Backend(Protocol):
 
     # event logs
     def append(self, pieces: Sequence[LogPiece]) -> None:
-        """Adds to event logs; pieces of responses that are gone are dropped."""
+        """Adds to event logs; pieces of responses that have ended or are gone are dropped."""
+
+    def rewrite(self, owner: str, id: str, pieces: Sequence[LogPiece]) -> None:
+        """Puts `pieces` in the place of the whole log of a response that has ended, if it is still there."""
 
     def events(self, owner: str, id: str, after: int, most_bytes: int) -> RawEvents | None:
         """From the piece that holds the event `after + 1` on; at least one piece, where there is any."""
@@ -254,13 +257,19 @@ class Backend(Protocol):
 
     def remove(self, owner: str, id: str, item: str) -> bool: ...
 
+    # thoughts
+    def remember(self, owner: str, name: str, blob: bytes, expires_at: float) -> None: ...
+
+    def recall(self, owner: str, name: str) -> bytes | None: ...
+
     # upkeep
     def claim(self, duty: str, worker: str, until: float) -> bool:
         """Whether `worker` has `duty`, which nobody else has before `until`."""
 
     def sweep(self, most: int) -> int:
-        """Removes up to `most` rows that have expired, or are the oldest of an owner, or of all, who has more
-        than nine tenths of the limit. Returns how many; fewer than `most` means that all is done."""
+        """Removes up to `most` of what has expired, or is the oldest where an owner, or all together, have
+        more than nine tenths of the limit: thoughts first, then responses that have ended. Returns how many;
+        fewer than `most` means that all is done."""
 
     def usage(self, owner: str | None) -> Usage:
         """Of one owner, or of all."""

@@ -10,6 +10,7 @@ Refuses to know what events are, and how a backend keeps them.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -26,7 +27,7 @@ BEAT_LAPSES_SECONDS: Final = 30.0
 """A worker is taken for dead when it has not beaten for so long."""
 CANCEL_SECONDS: Final = 0.5
 SWEEP_SECONDS: Final = 60.0
-SWEEP_ROWS: Final = 200
+SWEEP_ROWS: Final = 50
 """How much one sweep removes at a time; what more there is waits for the next round of the loop."""
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
@@ -80,7 +81,9 @@ class Keeper:
         self._endings: deque[tuple[StoredResponse, Ending]] = deque()
         self._waiting_bytes = 0
         self._beaten_at = -BEAT_SECONDS
-        self._asked_at = self._swept_at = 0.0
+        self._asked_at = 0.0
+        # Workers that start together do not sweep together.
+        self._swept_at = time.monotonic() - SWEEP_SECONDS * random.uniform(0, 0.75)  # noqa: S311
 
     # -- for the store
 

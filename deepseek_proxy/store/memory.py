@@ -29,6 +29,7 @@ from deepseek_proxy.store.base import (
 )
 
 _Key = tuple[str, str]  # owner, id
+_TakeOut = Callable[[str, str], None]
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class MemoryBackend:
         self._places: dict[_Key, bytes] = {}  # item id -> blob
         self._responses: dict[_Key, _Made] = {}
         self._talks: dict[_Key, _Talk] = {}
+        self._thoughts: dict[_Key, tuple[bytes, float]] = {}
         self._beats: dict[str, float] = {}
         self._duties: dict[str, tuple[str, float]] = {}
         self._bytes: defaultdict[str, int] = defaultdict(int)
@@ -223,6 +225,14 @@ class MemoryBackend:
                     made.log.append((piece.first, piece.blob))
                     self._bytes[piece.owner] += ROW_BYTES + len(piece.blob)
 
+    def rewrite(self, owner: str, id: str, pieces: Sequence[LogPiece]) -> None:
+        with self._lock:
+            made = self._responses.get((owner, id))
+            if made is not None and made.response.status in ENDED:
+                self._bytes[owner] -= made.size
+                made.log = [(piece.first, piece.blob) for piece in pieces]
+                self._bytes[owner] += made.size
+
     def events(self, owner: str, id: str, after: int, most_bytes: int) -> RawEvents | None:
         with self._lock:
             made = self._made(owner, id)
@@ -348,6 +358,24 @@ class MemoryBackend:
         for item, blob in talk.entries.items():
             self._forget(owner, [item], blob)
 
+    # -- thoughts
+
+    def remember(self, owner: str, name: str, blob: bytes, expires_at: float) -> None:
+        with self._lock:
+            self._forget_thought(owner, name)
+            self._thoughts[owner, name] = (blob, expires_at)
+            self._bytes[owner] += ROW_BYTES + len(blob)
+
+    def recall(self, owner: str, name: str) -> bytes | None:
+        with self._lock:
+            blob, expires_at = self._thoughts.get((owner, name), (None, 0))
+            return blob if expires_at > self._clock() else None
+
+    def _forget_thought(self, owner: str, name: str) -> None:
+        blob, _ = self._thoughts.pop((owner, name), (None, 0))
+        if blob is not None:
+            self._bytes[owner] -= ROW_BYTES + len(blob)
+
     # -- upkeep
 
     def claim(self, duty: str, worker: str, until: float) -> bool:
@@ -362,27 +390,36 @@ class MemoryBackend:
         with self._lock:
             now = self._clock()
             self._beats = {worker: until for worker, until in self._beats.items() if until > now}
-            expired = [key for key, made in self._responses.items() if made.response.expires_at <= now]
-            for key in expired[:most]:
-                self._remove(*key)
-            over = [key for key, talk in self._talks.items() if talk.expires_at <= now]
-            for key in over[: most - len(expired[:most])]:
-                self._end(*key)
-            done = min(most, len(expired) + len(over))
-            for key in islice(self._superfluous(), most - done):
-                self._remove(*key)
+            gone = list(islice(self._expired(now), most))
+            for take_out, key in gone:
+                take_out(*key)
+            done = len(gone)
+            for take_out, key in islice(self._superfluous(), most - done):
+                take_out(*key)
                 done += 1
             return done
 
-    def _superfluous(self) -> Iterator[_Key]:
-        """The oldest responses that have ended, for as long as there is too much."""
+    def _expired(self, now: float) -> Iterator[tuple[_TakeOut, _Key]]:
+        yield from (
+            (self._remove, key) for key, made in self._responses.items() if made.response.expires_at <= now
+        )
+        yield from ((self._end, key) for key, talk in self._talks.items() if talk.expires_at <= now)
+        yield from ((self._forget_thought, key) for key, (_, until) in self._thoughts.items() if until <= now)
+
+    def _superfluous(self) -> Iterator[tuple[_TakeOut, _Key]]:
+        """The oldest thoughts, then the oldest responses that have ended, while there is too much."""
+        for key in list(self._thoughts):
+            if self._has_too_much(key[0]):
+                yield self._forget_thought, key
         for key, made in list(self._responses.items()):
-            too_much = (
-                self._bytes[key[0]] > 0.9 * self._limits.owner_bytes
-                or sum(self._bytes.values()) > 0.9 * self._limits.total_bytes
-            )
-            if too_much and (made.response.status in ENDED or self._is_abandoned(made)):
-                yield key
+            if self._has_too_much(key[0]) and (made.response.status in ENDED or self._is_abandoned(made)):
+                yield self._remove, key
+
+    def _has_too_much(self, owner: str) -> bool:
+        return (
+            self._bytes[owner] > 0.9 * self._limits.owner_bytes
+            or sum(self._bytes.values()) > 0.9 * self._limits.total_bytes
+        )
 
     def usage(self, owner: str | None) -> Usage:
         with self._lock:

@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
 from deepseek_proxy.settings import Settings, SettingsError
 from deepseek_proxy.store.base import Backend, Limits
 from deepseek_proxy.store.memory import MemoryBackend
+from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
+
+SQLITE_FILE: Final = "store.db"
+"""Its name in `state_dir`."""
+_SQLITE: Final = "sqlite:"
+
+logger = logging.getLogger(__name__)
 
 
 def open_store(settings: Settings) -> Store | None:
-    """None where nothing shall be kept. Raises `SettingsError` where `store_url` names nothing usable."""
-    url = settings.store_url.get_secret_value() if settings.store_url is not None else "memory:"
+    """None where nothing is kept: `store_url` is `off`, or not set and there is no place that lasts.
+
+    Raises `SettingsError` where `store_url` names nothing that can be used. A store that fails is no reason
+    not to start: it may come back.
+    """
+    url = settings.store_url.get_secret_value() if settings.store_url is not None else _default(settings)
     if url == "off":
         return None
+    return Store(_backend(url, settings), ttl_days=settings.store_ttl_days)
+
+
+def _default(settings: Settings) -> str:
+    if settings.serverless:
+        return "off"
+    if not _is_writable(settings.state_dir):
+        logger.warning("responses are not stored: %s cannot be written to", settings.state_dir)
+        return "off"
+    return _SQLITE
+
+
+def _backend(url: str, settings: Settings) -> Backend:
     limits = Limits(settings.store_owner_max_bytes, settings.store_max_bytes)
-    return Store(_backend(url, settings, limits), ttl_days=settings.store_ttl_days)
-
-
-def _backend(url: str, settings: Settings, limits: Limits) -> Backend:
+    if url.startswith(_SQLITE):
+        path = Path(url.removeprefix(_SQLITE) or settings.state_dir / SQLITE_FILE).expanduser()
+        if not _is_writable(path.parent):
+            raise SettingsError(f"store_url: {path} cannot be made: {path.parent} cannot be written to")
+        return SqliteBackend(path, limits)
     if url == "memory:":
+        if settings.workers > 1:
+            raise SettingsError(
+                "store_url: memory: is for one worker; several share sqlite: or a Redis server"
+            )
         return MemoryBackend(limits)
-    raise SettingsError("store_url: begins with none of memory:, off")
+    raise SettingsError("store_url: begins with none of sqlite:, memory:, off")
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be made there, the folder itself included."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from deepseek_proxy.store.base import Backend, Limits
 from deepseek_proxy.store.memory import MemoryBackend
+from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
 
 TTL_DAYS = 30
@@ -34,15 +36,18 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory"])
-def make_backend(request: pytest.FixtureRequest, clock: Clock) -> MakeBackend:
+@pytest.fixture(params=["memory", "sqlite"])
+def make_backend(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> MakeBackend:
     shared: list[Backend] = []
 
     def memory(limits: Limits = ROOMY) -> Backend:
         shared.append(shared[0] if shared else MemoryBackend(limits, clock))
         return shared[0]
 
-    return memory
+    def sqlite(limits: Limits = ROOMY) -> Backend:
+        return SqliteBackend(tmp_path / "store.db", limits, clock)
+
+    return {"memory": memory, "sqlite": sqlite}[request.param]
 
 
 @pytest.fixture

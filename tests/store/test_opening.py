@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from deepseek_proxy.settings import SettingsError, isolated
+from deepseek_proxy.settings import Settings, SettingsError, isolated
 from deepseek_proxy.store.opening import open_store
+from deepseek_proxy.store.store import Store
+
+
+def backend_of(store: Store | None) -> str:
+    assert store is not None
+    try:
+        assert store.usage().responses == 0
+        return store.backend.name
+    finally:
+        store.close()
 
 
 def test_nothing_is_kept_where_that_is_wanted(tmp_path: Path) -> None:
@@ -15,10 +26,57 @@ def test_nothing_is_kept_where_that_is_wanted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_is_a_store(tmp_path: Path) -> None:
-    store = open_store(isolated(state_dir=tmp_path, store_url="memory:"))
+def test_by_default_it_is_a_file_in_the_state_folder_for_nobody_else_to_read(tmp_path: Path) -> None:
+    assert backend_of(open_store(isolated(state_dir=tmp_path / "state"))) == "sqlite"
+    (file,) = (tmp_path / "state").glob("store.db")
+    assert file.stat().st_mode & 0o077 == 0
+    assert file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_file_may_be_elsewhere(tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path}/other/responses.db"
+    assert backend_of(open_store(isolated(state_dir=tmp_path, store_url=url))) == "sqlite"
+    assert (tmp_path / "other" / "responses.db").exists()
+
+
+def test_nothing_is_made_before_it_is_used(tmp_path: Path) -> None:
+    store = open_store(isolated(state_dir=tmp_path))
     assert store is not None
-    assert store.usage().responses == 0
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_for_one_worker(tmp_path: Path) -> None:
+    assert backend_of(open_store(isolated(state_dir=tmp_path, store_url="memory:"))) == "memory"
+    with pytest.raises(SettingsError, match="one worker"):
+        open_store(isolated(state_dir=tmp_path, store_url="memory:", workers=2))
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """A folder that even root cannot make."""
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "state"
+
+
+def test_without_a_place_for_it_nothing_is_kept_and_that_is_said(
+    nowhere: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert open_store(isolated(state_dir=nowhere)) is None
+    assert "not stored" in caplog.text
+
+
+def test_a_place_that_was_asked_for_has_to_be_there(nowhere: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be written to"):
+        open_store(isolated(state_dir=nowhere, store_url="sqlite:"))
+
+
+def test_a_function_that_comes_and_goes_keeps_nothing_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERCEL", "1")
+    assert open_store(Settings(state_dir=tmp_path)) is None
 
 
 def test_a_url_that_means_nothing_is_refused_without_being_shown(tmp_path: Path) -> None:
