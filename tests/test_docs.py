@@ -76,7 +76,7 @@ def test_the_mapping_names_every_field_item_and_repair() -> None:
     }
     assert sorted(named["Fields of the request"]) == sorted(parameters.KNOWN_FIELDS)
     assert sorted(named["Input items"]) == sorted(items._READERS)
-    left_out = ["item_left_out", "part_left_out", "tool_left_out"]
+    left_out = ["item_left_out", "part_left_out", "tool_left_out", "turn_left_out"]
     assert named["Repair of the history"] == [*history.Repair, *left_out]
 
 

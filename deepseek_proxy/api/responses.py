@@ -116,6 +116,7 @@ def _context(gateway: Gateway, caller: Caller) -> RequestContext:
         tool_name_limit=gateway.settings.tool_name_limit,
         unseal=unseal,
         recall=lambda call_id: gateway.reasoning.recall(caller.tenant, call_id),
+        count=Counter(),
         errand=codex.is_errand(request.headers.get("X-Codex-Turn-Metadata")),
         search=gateway.search_session(),
     )

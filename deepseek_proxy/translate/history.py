@@ -182,7 +182,7 @@ def build(
 # -- pairing --------------------------------------------------------------------------------------
 
 
-def _pair(entries: Sequence[Entry]) -> tuple[dict[int, int], dict[int, int]]:
+def pair(entries: Sequence[Entry]) -> tuple[dict[int, int], dict[int, int]]:
     """First results and their calls, as positions: (call -> result, result -> call).
 
     Calls with the same id are answered in order. A call is closed to results by a new answer (rule 3),
@@ -261,7 +261,7 @@ class _Compiler:
         self._vision = vision
         self._thinking = thinking
         self._recall = recall
-        self._result_of, self._call_of = _pair(entries)
+        self._result_of, self._call_of = pair(entries)
         self._answer: _Answer | None = None
         self._reasoning: list[str] = []  # waits for the text or call it belongs to
         self._names: dict[str, str] = {}  # tool names of the calls so far, by call id

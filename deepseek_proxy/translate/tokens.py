@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deepseek_proxy import models
-from deepseek_proxy.translate import history
+from deepseek_proxy.translate.history import (
+    BLANK_LINE,
+    Entry,
+    Part,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
 from deepseek_proxy.translate.images import image_tokens
 
 Count = Callable[[str], int]
@@ -55,6 +63,12 @@ _LAYOUTS: Final = {
     ),
 }
 
+# Of one entry, on average: tags and special tokens.
+_MESSAGE_MARKUP: Final = 3
+_CALL_MARKUP: Final = 45
+_RESULT_MARKUP: Final = 10
+_FRONT: Final = 512  # effort, instructions for tools, form of the answer
+
 
 def size_in_bytes(text: str) -> int:
     """A `Count` that is never too low, and knows no vocabulary: a token has a byte at least."""
@@ -80,6 +94,31 @@ def prompt_tokens(body: Mapping[str, Any], count: Count) -> int:
     if tools and (choice == "required" or isinstance(choice, dict)):
         prompt.fixed(prompt.layout.forced_call)
     return prompt.tokens
+
+
+def tools_tokens(tools: Sequence[Mapping[str, Any]], count: Count) -> int:
+    """About what the declarations of a request take, with all else in front of a conversation."""
+    return _FRONT + count(_json_text(tools))
+
+
+def entry_tokens(entry: Entry, count: Count) -> int:
+    """About what one entry of a conversation adds to a prompt, whatever stands before and behind it."""
+    match entry:
+        case ToolCall(name=name, arguments=arguments):
+            return _CALL_MARKUP + count(name) + count(arguments)
+        case UserMessage(parts=parts):
+            return _MESSAGE_MARKUP + _parts_tokens(parts, count)
+        case ToolResult(parts=parts):
+            return _RESULT_MARKUP + _parts_tokens(parts, count)
+        case _:
+            return _MESSAGE_MARKUP + count(entry.text)
+
+
+def _parts_tokens(parts: Sequence[Part], count: Count) -> int:
+    return sum(
+        count(part.text) if isinstance(part, TextPart) else image_tokens(part.url, part.detail)
+        for part in parts
+    )
 
 
 def _chosen(tools: Sequence[Mapping[str, Any]], choice: object) -> Sequence[Mapping[str, Any]]:
@@ -160,7 +199,7 @@ class _Prompt:
     def _user_turn(self) -> None:
         """Messages of the user and of tools follow each other within one turn, a blank line between them."""
         if self._in_user_turn:
-            self._text.append(history.BLANK_LINE)
+            self._text.append(BLANK_LINE)
         else:
             self.special()
         self._in_user_turn = True
@@ -171,7 +210,7 @@ class _Prompt:
             return
         for index, part in enumerate(content):
             if index:
-                self._text.append(history.BLANK_LINE)
+                self._text.append(BLANK_LINE)
             if part["type"] == "text":
                 self._text.append(part["text"])
             else:

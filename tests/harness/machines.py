@@ -16,6 +16,7 @@ from harness.responses_grammar import assert_responses_grammar
 
 from deepseek_proxy import models
 from deepseek_proxy.pipeline import Turn
+from deepseek_proxy.tokenizer.encoding import Counter as TokenCounter
 from deepseek_proxy.translate import ids
 from deepseek_proxy.translate.markup import Healer, Mode
 from deepseek_proxy.translate.responses import parameters
@@ -60,6 +61,7 @@ def context(recall: Callable[[str], str | None] = lambda _: None, **changes: Any
         "tool_name_limit": TOOL_NAME_LIMIT,
         "unseal": unseal,
         "recall": recall,
+        "count": TokenCounter(),
         **changes,
     }
     return RequestContext(**fields)

@@ -77,6 +77,15 @@ def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
     }
 
 
+def truncates(body: Mapping[str, Any]) -> bool:
+    """Whether the oldest turns may be left out."""
+    return _truncation(body) == "auto"
+
+
+def _truncation(body: Mapping[str, Any]) -> str:
+    return fields.choice(body, "truncation", ("auto", "disabled")) or "disabled"
+
+
 def includes(body: Mapping[str, Any], value: str) -> bool:
     """Whether the client asks for an extra part of the answer."""
     return value in check_include(fields.array(body, "include"))
@@ -145,6 +154,6 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         "tools": tools.echo(fields.array(body, "tools")),
         "top_logprobs": fields.integer(body, "top_logprobs") or 0,
         "top_p": given("top_p", 1),
-        "truncation": fields.choice(body, "truncation", ("auto", "disabled")) or "disabled",
+        "truncation": _truncation(body),
         "user": fields.string(body, "user"),
     }

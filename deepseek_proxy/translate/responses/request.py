@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepseek_proxy.models import Resolved
-from deepseek_proxy.translate import answer_format, fields, reasoning
+from deepseek_proxy.translate import answer_format, fields, reasoning, truncation
 from deepseek_proxy.translate.answer_format import AnswerFormat
 from deepseek_proxy.translate.compose import compose, resolve
 from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
@@ -22,6 +22,7 @@ from deepseek_proxy.translate.responses.items import InputReader
 from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.sealed import Unseal
 from deepseek_proxy.translate.search import Session
+from deepseek_proxy.translate.tokens import Count, tools_tokens
 from deepseek_proxy.translate.tools import ToolTable
 
 
@@ -31,13 +32,15 @@ class RequestContext:
 
     `resolve` finds the model of a client's name, None where it is unknown. `unseal` opens our own
     `encrypted_content`; `recall` finds the thinking that led to a call id. `errand` says that the request
-    is a client's small side job (`codex.is_errand`), not worth thinking or tools.
+    is a client's small side job (`codex.is_errand`), not worth thinking or tools. `count` is asked where a
+    conversation may be too long.
     """
 
     resolve: Callable[[str], Resolved | None]
     tool_name_limit: int
     unseal: Unseal
     recall: Callable[[str], str | None]
+    count: Count
     errand: bool = False
     search: Session | None = None
     """Where the operator lets the gateway search the web."""
@@ -107,6 +110,14 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         default_effort=resolved.model.default_effort,
     )
 
+    sampling = parameters.sampling(body, resolved.model.max_output_tokens)
+    if parameters.truncates(body):
+        room = truncation.room(resolved.model, mode, sampling.get("max_tokens"))
+        room -= tools_tokens(table.declarations, context.count)
+        entries, left_out = truncation.shorten(entries, room, context.count)
+        if left_out:
+            notes["turn_left_out"] += left_out
+
     stream = fields.boolean(body, "stream", False)
     upstream, next_turn = compose(
         entries,
@@ -115,7 +126,7 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         table=table,
         choice=choice,
         is_json=answer.is_json,
-        sampling=parameters.sampling(body, resolved.model.max_output_tokens),
+        sampling=sampling,
         stream=stream,
         recall=context.recall,
         notes=notes,
