@@ -78,7 +78,7 @@ def test_every_tool_is_named() -> None:
 
 
 def test_every_repair_is_named_once() -> None:
-    left_out = ["item_left_out", "part_left_out", "tool_left_out"]
+    left_out = ["item_left_out", "part_left_out", "tool_left_out", "turn_left_out"]
     assert sorted(listed("Repair of the history")) == sorted([*Repair, *left_out])
 
 
