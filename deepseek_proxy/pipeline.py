@@ -39,6 +39,8 @@ class Source(Protocol):
 
     clocks: Clocks
 
+    @property
+    def arrived(self) -> bool: ...
     def read(self) -> bytes | None: ...
 
 
@@ -55,6 +57,10 @@ class Answer(Protocol):
     def clocks(self) -> Clocks: ...
     @property
     def ended(self) -> bool: ...
+    @property
+    def arrived(self) -> bool:
+        """Whether the next `poll()` need not wait."""
+
     def poll(self) -> bytes: ...
     def fail(self, error: ProxyError) -> bytes: ...
 
@@ -134,6 +140,10 @@ class Relay:
     def ended(self) -> bool:
         return self._turn.ended
 
+    @property
+    def arrived(self) -> bool:
+        return self._source.arrived
+
     def poll(self) -> bytes:
         try:
             received = self._source.read()
@@ -156,16 +166,20 @@ def stream(
     that outlives `drain` ends with a failure, be it silent or busy.
     """
     machine, clocks, poll = answer.machine, answer.clocks, answer.poll
-    yield machine.start()
+    early = machine.start()
+    if not answer.arrived:  # else they go along with the answer's own first events
+        yield early
+        early = b""
     last_data = last_event = last_sent = time.monotonic()
     while not answer.ended:
-        frames = poll()
+        fresh = poll()
+        frames, early = early + fresh, b""
         now = time.monotonic()
         if now >= drain.ends_at and not answer.ended:
             yield frames + answer.fail(drain.error())
             return
         if frames:
-            if tally.first_output is None and machine.error is None:
+            if fresh and tally.first_output is None and machine.error is None:
                 tally.first_output = now
             last_data = last_event = last_sent = now
             yield frames

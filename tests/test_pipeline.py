@@ -25,8 +25,11 @@ SILENCE = None
 class Scripted:
     """A source that gives what it is told to, one thing a read; then the answer has ended."""
 
-    def __init__(self, *script: bytes | ProxyError | None, clocks: Clocks = PATIENT) -> None:
+    def __init__(
+        self, *script: bytes | ProxyError | None, clocks: Clocks = PATIENT, arrived: bool = False
+    ) -> None:
         self.clocks = clocks
+        self.arrived = arrived
         self._script = iter(script)
 
     def read(self) -> bytes | None:
@@ -140,6 +143,21 @@ def test_a_stream_from_the_first_event_to_the_last() -> None:
 
 def test_the_first_events_do_not_wait_for_the_upstream() -> None:
     assert next(streaming(Scripted(SILENCE), machine())).startswith(b"event: response.created\n")
+
+
+def test_what_has_arrived_by_then_goes_along_with_the_first_events() -> None:
+    playing, tally = machine(), Tally()
+    first, *_ = told(Scripted(b"".join(ANSWER), arrived=True), playing, tally=tally)
+    assert first.startswith(b"event: response.created\n")
+    assert first.endswith(b"data: [DONE]\n\n")
+    assert tally.first_output is not None
+
+
+def test_a_comment_that_has_arrived_by_then_is_no_output() -> None:
+    playing, tally = machine(), Tally()
+    stream = streaming(Scripted(b": keep-alive\n\n", *ANSWER, arrived=True), playing, tally=tally)
+    assert next(stream).startswith(b"event: response.created\n")
+    assert tally.first_output is None
 
 
 def test_an_upstream_that_fails_ends_the_stream() -> None:

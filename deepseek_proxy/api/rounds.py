@@ -63,6 +63,10 @@ class Rounds:
     def ended(self) -> bool:
         return self._lookups is None and self._relay.ended
 
+    @property
+    def arrived(self) -> bool:
+        return self._lookups is None and self._relay.arrived
+
     def poll(self) -> bytes:
         if self._lookups is not None:
             return self._poll_lookups(self._lookups)

@@ -25,6 +25,10 @@ MAX_DRAIN_READS = 8
 
 
 class Body(Protocol):
+    @property
+    def arrived(self) -> bool:
+        """Whether `read()` has something already, without asking the network."""
+
     def read(self) -> bytes | None:
         """What has arrived; None after a silent tick, `b""` at the end of the body.
 
@@ -62,6 +66,10 @@ class SocketBody:
             # urllib3 sets its own timeout again when it uses the connection again.
             sock.settimeout(TICK_SECONDS)
         self._keep, self._discard = _detach(raw)
+
+    @property
+    def arrived(self) -> bool:
+        return bool(self._received)
 
     def read(self) -> bytes | None:
         if received := self._received:
@@ -103,6 +111,8 @@ class BufferedBody:
     """Reads through urllib3, which undoes a content encoding nobody asked for; waits inside."""
 
     __slots__ = ("_raw",)
+
+    arrived = False
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw

@@ -65,6 +65,11 @@ class Call:
             raise self._error
         return True
 
+    @property
+    def arrived(self) -> bool:
+        """Whether `read()` has something already."""
+        return self._body is not None and self._body.arrived
+
     def read(self) -> bytes | None:
         """What has arrived; None after a silent tick, `b""` at the end of the answer.
 

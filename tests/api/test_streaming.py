@@ -239,7 +239,7 @@ def test_a_bug_in_mid_stream_is_a_proper_end(face: Any, caplog: pytest.LogCaptur
 
         machine = SimpleNamespace(start=lambda: b"start\n\n", finish_reason=None, error=None)
         clocks = None
-        ended = False
+        ended = arrived = False
 
         def poll(self) -> bytes:
             raise KeyError("the canary")

@@ -23,6 +23,10 @@ class ScriptedBody:
         self._reads = iter(reads)
         self.closings: list[bool] = []
 
+    @property
+    def arrived(self) -> bool:
+        return False
+
     def read(self) -> bytes | None:
         answer = next(self._reads, b"")
         if isinstance(answer, Exception):
