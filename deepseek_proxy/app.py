@@ -5,7 +5,17 @@ from __future__ import annotations
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
-from deepseek_proxy.api import admission, conversations, errors, models, ops, responses, search, streaming
+from deepseek_proxy.api import (
+    admission,
+    conversations,
+    cors,
+    errors,
+    models,
+    ops,
+    responses,
+    search,
+    streaming,
+)
 from deepseek_proxy.api.allowance import Limiter
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
@@ -65,15 +75,19 @@ def _attend(app: Flask, gateway: Gateway) -> None:
     """Gives every request an id, lets it in, and reports it when its last byte is out."""
 
     @app.before_request
-    def begin() -> None:
+    def begin() -> Response | None:
         g.exchange = Exchange(request, gateway.tracing)
         streaming.bound(request, gateway.settings.client_stall_seconds)
-        admission.admit(request, gateway)
+        answer = cors.preflight(request, gateway.settings)
+        if answer is None:
+            admission.admit(request, gateway, g.exchange)
+        return answer
 
     @app.after_request
     def end(response: Response) -> Response:
         exchange: Exchange = g.exchange
         response.headers[REQUEST_ID_HEADER] = exchange.id
         response.headers.update(exchange.headers)
+        cors.let_read(response, request, gateway.settings)
         response.call_on_close(lambda: exchange.finish(response.status_code, gateway.metrics))
         return response

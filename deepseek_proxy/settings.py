@@ -13,6 +13,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 FilePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
+ANY_ORIGIN = "*"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?")  # as browsers write it
 _TRACING_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 
 # Set where Vercel runs the application: it listens there, for everybody, and `host` says nothing.
@@ -112,6 +115,12 @@ class Settings(BaseSettings):
         False,
         description="With `keys`: let callers with a DeepSeek key of their own (`sk-…`) through, who pay for "
         "themselves.",
+    )
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (),
+        description="Origins (`https://app.example`) whose pages may use the gateway from a browser; `*` for "
+        "all. None by default.",
     )
 
     # -- the upstream
@@ -348,6 +357,14 @@ class Settings(BaseSettings):
     def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
         return key if key is None else long_enough(key)
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is no origin, such as https://app.example, and not {ANY_ORIGIN}")
+        return origins
+
     @field_validator("traces")
     @classmethod
     def _can_be_made(cls, traces: bool) -> bool:
@@ -377,8 +394,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _pages_on_purpose(self) -> Self:
+        if ANY_ORIGIN in self.cors_origins and self.pays and not self.asks_for_keys:
+            raise ValueError(
+                "cors_origins: every page in a browser near the gateway could spend the balance of the "
+                "configured DeepSeek key; name the origins, or set keys for your clients"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _remote_on_purpose(self) -> Self:
-        if self.deepseek_api_key is None or self.allow_remote or self.asks_for_keys:
+        if not self.pays or self.allow_remote or self.asks_for_keys:
             return self
         meant = f"if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true)"
         if self.serverless:
@@ -394,6 +420,11 @@ class Settings(BaseSettings):
                 "that every client brings its own"
             )
         return self
+
+    @property
+    def pays(self) -> bool:
+        """Whether requests that bring no DeepSeek key are paid for by the gateway."""
+        return self.deepseek_api_key is not None
 
     @property
     def asks_for_keys(self) -> bool:

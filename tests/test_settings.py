@@ -325,3 +325,21 @@ def test_no_secret_shows_when_settings_are_printed() -> None:
 def test_the_variables_of_a_setting() -> None:
     assert variables("heartbeat_seconds") == ("DEEPSEEK_PROXY_HEARTBEAT_SECONDS",)
     assert variables("deepseek_api_key") == ("DEEPSEEK_PROXY_DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY")
+
+
+# -- pages ----------------------------------------------------------------------------------------
+
+
+def test_origins_are_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_CORS_ORIGINS", "https://app.example, http://[::1]:3000")
+    assert load().cors_origins == ("https://app.example", "http://[::1]:3000")
+    for wrong in ("app.example", "https://app.example/", "HTTPS://App.example", "https://*.example", "null"):
+        (line,) = complaints(cors_origins=[wrong])
+        assert line.startswith("cors_origins")
+
+
+def test_no_origin_is_named_for_the_own_key_by_a_star() -> None:
+    (line,) = complaints(cors_origins="*", deepseek_api_key="sk-own")
+    assert line.startswith("cors_origins: every page")
+    assert load(cors_origins="*").cors_origins == ("*",)
+    assert load(cors_origins="*", deepseek_api_key="sk-own", keys="the-key-of-alice-01").asks_for_keys

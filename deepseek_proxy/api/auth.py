@@ -38,12 +38,12 @@ def identify(request: Request, gateway: Gateway) -> Caller:
         return _known(sent, gateway.keyring, settings)
     if sent:
         return Caller(tenant_of(sent[0]), sent[0])
-    if settings.deepseek_api_key is None:
+    if not settings.pays:
         raise Unauthenticated(
             "No DeepSeek API key. Send one as 'Authorization: Bearer sk-…', "
             "or set DEEPSEEK_API_KEY for the gateway."
         )
-    if _is_foreign_page(request):
+    if _is_foreign_page(request, settings):
         raise PermissionDenied(
             "A web page of another site may not use the gateway's key: send a DeepSeek key of your own."
         )
@@ -81,14 +81,16 @@ def is_admin(request: Request, settings: Settings) -> bool:
     return hmac.compare_digest(_bearer(request).encode(), expected.encode())
 
 
-def _is_foreign_page(request: Request) -> bool:
-    """Whether a browser sends this for a page that is not of this machine.
+def _is_foreign_page(request: Request, settings: Settings) -> bool:
+    """Whether a browser sends this for a page that is not of this machine, and that nobody has named.
 
     The own key is for whoever reaches the gateway, and a name that a stranger lets point at this machine
     makes every page of theirs reach it (DNS rebinding).
     """
     origin = request.headers.get("Origin")
-    return origin is not None and not is_loopback(urlsplit(origin).hostname)
+    if origin is None or origin in settings.cors_origins:
+        return False
+    return not is_loopback(urlsplit(origin).hostname)
 
 
 def is_loopback(host: str | None) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 from flask import Request, g
 
 from deepseek_proxy import models
+from deepseek_proxy.credentials import ClientKey
 from deepseek_proxy.errors import Fault, ProxyError
 from deepseek_proxy.ops import logs
 from deepseek_proxy.ops.metrics import Metrics
@@ -45,6 +46,7 @@ class Exchange:
         self.searches = 0
         self.answered = False  # whether the last upstream call had begun to answer
         self.error: ProxyError | None = None
+        self.client: ClientKey | None = None  # who asks, where clients have keys
         self.headers: dict[str, str] = {}  # of the answer, be it a good one or a refusal
         self.repairs: Mapping[str, int] = {}
         self.unknown_fields: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ class Exchange:
             client_gone=self.tally.client_gone,
             attempts=self.attempts,
             error_code=(self.error.code or "invalid_request") if self.error else None,
+            client=self.client.name if self.client is not None else None,
             repairs=self.repairs,
             unknown_fields=self.unknown_fields,
             trace_id=self._trace.id if self._trace is not None else None,

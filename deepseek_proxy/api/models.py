@@ -7,6 +7,7 @@ import hashlib
 from flask import Blueprint, Response, request
 
 from deepseek_proxy import models
+from deepseek_proxy.api.allowance import may_use
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.gateway import Gateway, current_gateway
 from deepseek_proxy.errors import ModelNotFound
@@ -28,7 +29,10 @@ def list_models() -> Response:
         if (found := _known(gateway, name)) is not None
     ]
     max_effort = codex.knows_max_effort(request.args.get("client_version"))
-    body = jsontext.dumps(catalogue.model_list(models.MODELS.values(), aliases, max_effort=max_effort))
+    client = current_exchange().client
+    listed = [m for m in models.MODELS.values() if may_use(client, models.Resolved(m.id, m))]
+    aliases = [(name, m) for name, m in aliases if may_use(client, models.Resolved(name, m))]
+    body = jsontext.dumps(catalogue.model_list(listed, aliases, max_effort=max_effort))
     response = Response(body, mimetype="application/json")
     response.set_etag(hashlib.sha256(body).hexdigest()[:32])
     response.make_conditional(request)
@@ -41,7 +45,7 @@ def retrieve_model(name: str) -> Response:
     """One model, by any name that is known; names that are only mapped to the default are not."""
     current_exchange().dialect = "models"
     found = _known(current_gateway(), name)
-    if found is None:
+    if found is None or not may_use(current_exchange().client, found):
         raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
     return Response(jsontext.dumps(catalogue.openai_model(found.model, name)), mimetype="application/json")
 

@@ -62,6 +62,8 @@ class RequestRecord:
     attempts: int = 0
     """Requests made to the upstream; 0 where none was needed or allowed."""
     error_code: str | None = None
+    client: str | None = None
+    """The name of the client's key, where clients have keys."""
     repairs: Mapping[str, int] = field(default_factory=dict)
     """What was mended in the history: kind -> how often."""
     unknown_fields: tuple[str, ...] = ()

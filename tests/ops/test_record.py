@@ -33,6 +33,7 @@ FULL = RequestRecord(
     client_gone=True,
     attempts=2,
     error_code="server_error",
+    client="alice",
     repairs={"orphan_result": 1},
     unknown_fields=("verbosity",),
     trace_id="0af7651916cd43dd8448eb211c80319c",
@@ -49,6 +50,7 @@ def test_a_full_line_has_every_field():
     assert list(line) == [field.name for field in fields(RequestRecord)]
     assert line["duration_seconds"] == 1.2346
     assert line["cost_usd"] == 0.000213
+    assert line["client"] == "alice"
     assert line["repairs"] == {"orphan_result": 1}
     assert line["unknown_fields"] == ["verbosity"]
 
