@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 from agents import (
     Agent,
     MaxTurnsExceeded,
     ModelSettings,
-    OpenAIProvider,
     RunConfig,
     Runner,
     SQLiteSession,
-    function_tool,
 )
 from agents.result import RunResultBase
+from e2e.agent_runs import Weather, result_of, run
 from e2e.backend import Backend, added_messages, results, text_of
 from e2e.samples import MODEL
-from harness.gateway import CLIENT_KEY, Gateway
+from harness.gateway import Gateway
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -33,68 +27,12 @@ class Trip(BaseModel):
     nights: int
 
 
-@dataclass
-class Weather:
-    """A tool, and the cities it was asked for."""
-
-    asked: list[str] = field(default_factory=list)
-
-    @property
-    def tool(self) -> Any:
-        @function_tool
-        def get_weather(city: str) -> str:
-            """The weather in a city."""
-            self.asked.append(city)
-            return f"Sunny in {city}."
-
-        return get_weather
-
-
-Work = Callable[[AsyncOpenAI, RunConfig], Coroutine[Any, Any, Any]]
-
-
-@pytest.fixture
-def run(gateway: Gateway) -> Callable[[Work], Any]:
-    """Does some work with a client of the gateway, and the configuration that has the SDK use it."""
-
-    async def working(work: Work) -> Any:
-        async with AsyncOpenAI(
-            base_url=f"http://127.0.0.1:{gateway.port}/v1",
-            api_key=CLIENT_KEY,
-            max_retries=0,
-            timeout=30,
-            _strict_response_validation=True,
-        ) as client:
-            provider = OpenAIProvider(openai_client=client, use_responses=True)
-            return await work(client, RunConfig(model_provider=provider, tracing_disabled=True))
-
-    return lambda work: asyncio.run(working(work))
-
-
 @pytest.fixture(params=[False, True], ids=["whole", "streamed"])
 def streamed(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-async def result_of(streamed: bool, agent: Agent[Any], *arguments: Any, **options: Any) -> RunResultBase:
-    """The result of one run; of a streamed one, what was shown on the way is what it ends with."""
-    if not streamed:
-        return await Runner.run(agent, *arguments, **options)
-    running = Runner.run_streamed(agent, *arguments, **options)
-    shown = ""
-    async for event in running.stream_events():
-        if event.type != "raw_response_event":
-            continue
-        if event.data.type == "response.created":
-            shown = ""
-        elif event.data.type == "response.output_text.delta":
-            shown += event.data.delta
-    if isinstance(running.final_output, str):
-        assert running.final_output == shown
-    return running
-
-
-def test_tools(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> None:
+def test_tools(gateway: Gateway, backend: Backend, streamed: bool) -> None:
     weather = Weather()
     calls = [{"name": "get_weather", "arguments": {"city": city}} for city in ("Köln", "北京")]
     backend.says({"reasoning": "Two cities.", "calls": calls}, {"text": "Sunny in both."})
@@ -103,7 +41,7 @@ def test_tools(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> 
     async def work(_client: AsyncOpenAI, config: RunConfig) -> RunResultBase:
         return await result_of(streamed, agent, "How is the weather?", run_config=config)
 
-    assert run(work).final_output == "Sunny in both."
+    assert run(gateway, work).final_output == "Sunny in both."
     assert sorted(weather.asked) == ["Köln", "北京"]
     earlier, later = backend.bodies()
     answered, *_ = added_messages(later, earlier)
@@ -111,7 +49,7 @@ def test_tools(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> 
     assert results(later) == ["Sunny in Köln.", "Sunny in 北京."]
 
 
-def test_handoff(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> None:
+def test_handoff(gateway: Gateway, backend: Backend, streamed: bool) -> None:
     weather = Weather()
     expert = Agent(name="Weather expert", instructions="You know weather.", model=MODEL, tools=[weather.tool])
     desk = Agent(name="Front desk", instructions="Send people on.", model=MODEL, handoffs=[expert])
@@ -124,7 +62,7 @@ def test_handoff(run: Callable[[Work], Any], backend: Backend, streamed: bool) -
     async def work(_client: AsyncOpenAI, config: RunConfig) -> RunResultBase:
         return await result_of(streamed, desk, "Do I need an umbrella?", run_config=config)
 
-    result = run(work)
+    result = run(gateway, work)
     assert result.final_output == "Take no umbrella."
     assert result.last_agent is expert
     first, second, _ = backend.bodies()
@@ -133,17 +71,17 @@ def test_handoff(run: Callable[[Work], Any], backend: Backend, streamed: bool) -
     assert [message["role"] for message in second["messages"][1:]] == ["user", "assistant", "tool"]
 
 
-def test_answer_in_a_type(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> None:
+def test_answer_in_a_type(gateway: Gateway, backend: Backend, streamed: bool) -> None:
     backend.says({"text": '{"city": "Bonn", "nights": 2}'})
     agent = Agent(name="Guide", model=MODEL, output_type=Trip)
 
     async def work(_client: AsyncOpenAI, config: RunConfig) -> RunResultBase:
         return await result_of(streamed, agent, "Plan a trip.", run_config=config)
 
-    assert run(work).final_output == Trip(city="Bonn", nights=2)
+    assert run(gateway, work).final_output == Trip(city="Bonn", nights=2)
 
 
-def test_agent_that_is_another_ones_tool(run: Callable[[Work], Any], backend: Backend) -> None:
+def test_agent_that_is_another_ones_tool(gateway: Gateway, backend: Backend) -> None:
     translator = Agent(name="Translator", instructions="Translate to German.", model=MODEL)
 
     async def work(_client: AsyncOpenAI, config: RunConfig) -> RunResultBase:
@@ -156,11 +94,11 @@ def test_agent_that_is_another_ones_tool(run: Callable[[Work], Any], backend: Ba
         {"text": "hallo"},
         {"text": "They say hallo."},
     )
-    assert run(work).final_output == "They say hallo."
+    assert run(gateway, work).final_output == "They say hallo."
     assert results(backend.bodies()[-1]) == ["hallo"]
 
 
-def test_model_settings(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> None:
+def test_model_settings(gateway: Gateway, backend: Backend, streamed: bool) -> None:
     settings = ModelSettings(
         temperature=0.2, max_tokens=50, tool_choice="required", parallel_tool_calls=False, store=False
     )
@@ -172,13 +110,13 @@ def test_model_settings(run: Callable[[Work], Any], backend: Backend, streamed: 
     async def work(_client: AsyncOpenAI, config: RunConfig) -> RunResultBase:
         return await result_of(streamed, agent, "Weather?", run_config=config)
 
-    assert run(work).final_output == "Sunny."
+    assert run(gateway, work).final_output == "Sunny."
     assert weather.asked == ["Köln"]
     first = backend.bodies()[0]
     assert (first["temperature"], first["max_tokens"], first["tool_choice"]) == (0.2, 50, "required")
 
 
-def test_endless_calls_are_ended_by_the_client(run: Callable[[Work], Any], backend: Backend) -> None:
+def test_endless_calls_are_ended_by_the_client(gateway: Gateway, backend: Backend) -> None:
     agent = Agent(name="Guide", model=MODEL, tools=[Weather().tool])
     backend.says({"calls": [{"name": "get_weather", "arguments": {"city": "Bonn"}}], "repeat": 3})
 
@@ -186,10 +124,10 @@ def test_endless_calls_are_ended_by_the_client(run: Callable[[Work], Any], backe
         return await Runner.run(agent, "Weather?", run_config=config, max_turns=3)
 
     with pytest.raises(MaxTurnsExceeded):
-        run(work)
+        run(gateway, work)
 
 
-def test_session_that_the_client_keeps(run: Callable[[Work], Any], backend: Backend, streamed: bool) -> None:
+def test_session_that_the_client_keeps(gateway: Gateway, backend: Backend, streamed: bool) -> None:
     agent = Agent(name="Guide", model=MODEL, tools=[Weather().tool])
     backend.says(
         {"reasoning": "Look.", "calls": [{"name": "get_weather", "arguments": {"city": "Bonn"}}]},
@@ -203,7 +141,7 @@ def test_session_that_the_client_keeps(run: Callable[[Work], Any], backend: Back
             last = await result_of(streamed, agent, said, session=session, run_config=config)
         return last
 
-    assert run(work).final_output == "Better still."
+    assert run(gateway, work).final_output == "Better still."
     first, second, third = backend.bodies()
     assert added_messages(second, first)
     assert [message["role"] for message in added_messages(third, second)] == ["assistant", "user"]
