@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -27,7 +30,8 @@ class GatewayFailed(click.ClickException):
 def running_gateway(*, inherit: bool, **options: object) -> Iterator[int]:
     """Gives the port. `options` are settings; `inherit` keeps those of the caller's environment besides.
 
-    The gateway has a group of its own: a Ctrl-C meant for the program beside it does not stop it.
+    The gateway has a group of its own: a Ctrl-C meant for the program beside it does not stop it. It stops
+    with this process however that ends, but for SIGKILL.
     """
     port = free_port("127.0.0.1", 0)
     ours = (ENV_PREFIX, *variables("deepseek_api_key"))
@@ -43,6 +47,7 @@ def running_gateway(*, inherit: bool, **options: object) -> Iterator[int]:
             stderr=said,
             start_new_session=True,
         )
+        before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             if not _ready(process, port):
                 said.seek(0)
@@ -55,6 +60,12 @@ def running_gateway(*, inherit: bool, **options: object) -> Iterator[int]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _ready(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 COMMAND = [sys.executable, "-m", "deepseek_proxy", "demo"]
 
@@ -44,3 +48,30 @@ def test_it_shows_thinking_a_tool_call_and_the_answer(tmp_path: Path) -> None:
     assert "\x1b" not in ended.stdout  # no colours where nobody looks
     assert list(tmp_path.iterdir()) == []  # nothing stays behind
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_its_gateway_ends_with_it(tmp_path: Path, number: int) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(COMMAND, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: [*map(children_of, children_of(demo.pid))] not in ([], [[]]))  # it has its worker
+        (gateway,) = children_of(demo.pid)
+        demo.send_signal(number)
+        _, said = demo.communicate(timeout=30)
+        assert (demo.returncode, said) == (128 + number, b"")
+        assert not Path(f"/proc/{gateway}").exists()
+    finally:
+        demo.kill()
+        demo.communicate()
+
+
+def children_of(pid: int | str) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
