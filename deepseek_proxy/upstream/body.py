@@ -15,10 +15,13 @@ from typing import Any, Protocol
 
 import requests
 import urllib3
+from urllib3.util.ssltransport import SSLTransport
 
 from deepseek_proxy.errors import ProxyError, UpstreamTruncated
 from deepseek_proxy.upstream.framing import framing
 from deepseek_proxy.upstream.readiness import TICK_SECONDS, readiness
+
+Socket = socket.socket | SSLTransport
 
 RECEIVE_BYTES = 16 * 1024
 MAX_DRAIN_READS = 8
@@ -55,12 +58,14 @@ class SocketBody:
 
     __slots__ = ("_discard", "_framing", "_keep", "_readiness", "_received", "_sock", "_tls_pending")
 
-    def __init__(self, raw: Any, sock: socket.socket) -> None:
+    _sock: Any  # a `Socket`; what their `recv` returns has different types
+
+    def __init__(self, raw: Any, sock: Socket) -> None:
         self._sock = sock
         self._received = _buffered(raw, sock)  # arrived together with the header
         self._framing = framing(raw.headers.get("Transfer-Encoding"), raw.headers.get("Content-Length"))
         self._readiness = readiness(sock)
-        self._tls_pending = getattr(sock, "pending", None)
+        self._tls_pending = _pending_of(sock)
         if self._tls_pending:
             # Readable may mean half a record, or none for us: the rest is waited for, for a tick at a time.
             # urllib3 sets its own timeout again when it uses the connection again.
@@ -82,7 +87,7 @@ class SocketBody:
             if not (self._tls_pending and self._tls_pending()) and not self._readiness.wait():
                 return None
             try:
-                received = self._sock.recv(RECEIVE_BYTES)
+                received = self._sock.recv(RECEIVE_BYTES) or b""  # SSLTransport has 0 for the end
             except TimeoutError:
                 return None
             except OSError as error:
@@ -133,9 +138,9 @@ def _reader_of(raw: Any) -> Any:
     return getattr(getattr(raw, "_fp", None), "fp", None)
 
 
-def _socket_of(raw: Any) -> socket.socket | None:
+def _socket_of(raw: Any) -> Socket | None:
     sock = getattr(getattr(_reader_of(raw), "raw", None), "_sock", None)
-    return sock if isinstance(sock, socket.socket) else None
+    return sock if isinstance(sock, socket.socket | SSLTransport) else None
 
 
 def _detach(raw: Any) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -153,7 +158,15 @@ def _detach(raw: Any) -> tuple[Callable[[], object], Callable[[], object]]:
     return partial(raw._pool._put_conn, connection), connection.close
 
 
-def _buffered(raw: Any, sock: socket.socket) -> bytes:
+def _pending_of(sock: Socket) -> Callable[[], object] | None:
+    """A question to ask before waiting: has TLS received what it has not handed out? None without TLS."""
+    if isinstance(sock, SSLTransport):  # TLS to the upstream, inside TLS to a proxy
+        outer: Any = sock.socket
+        return lambda: sock.sslobj.pending() or sock.incoming.pending or outer.pending()
+    return getattr(sock, "pending", None)
+
+
+def _buffered(raw: Any, sock: Socket) -> bytes:
     """Takes out what the reader received beyond the header, without waiting for more."""
     reader = _reader_of(raw)
     timeout = sock.gettimeout()

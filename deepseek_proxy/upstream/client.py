@@ -1,40 +1,30 @@
-"""The client of DeepSeek's API: one pooled session, bounded retries before the answer begins.
+"""The client of DeepSeek's API: bounded retries before the answer begins.
 
-Sends what it is given, byte for byte. No cookies, no netrc, no redirects, no proxy variables of the
-environment. Refuses to know any dialect.
+Sends what it is given, byte for byte. Refuses to know any dialect.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import Final
 
 import requests
 import tenacity
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from deepseek_proxy.errors import Fault, ProxyError, UpstreamUnreachable
 from deepseek_proxy.settings import Settings
 from deepseek_proxy.upstream import failures
 from deepseek_proxy.upstream.body import Body, body_of
 from deepseek_proxy.upstream.call import Aborted, Call, Clocks
-from deepseek_proxy.upstream.readiness import is_silent
-from deepseek_proxy.version import __version__
+from deepseek_proxy.upstream.connections import Connections
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
 SEARCH: Final = "/v1/tools/search"
 FETCH: Final = "/v1/tools/fetch"
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _JITTER_SECONDS: Final = 0.5
-_MAX_JOINED_BYTES: Final = 64 * 1024  # beyond, a copy costs more than the second system call
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +73,15 @@ class Client:
             sleep=lambda _seconds: None,
             reraise=True,
         )
-        self._session = _session(settings)
+        proxy = settings.upstream_proxy
+        self._proxy = proxy.get_secret_value() if proxy is not None else None
+        self._connections = Connections(
+            ca_file=settings.upstream_ca_file, idle_connections=settings.upstream_connections
+        )
         base = str(settings.upstream_url).rstrip("/")
-        self._adapter = self._session.get_adapter(base)
         # Prepared once: requests looks at every part of a request anew, though only the body changes.
         self._prepared = {
-            path: self._session.prepare_request(requests.Request("POST", url))
+            path: self._connections.prepare("POST", url)
             for path, url in {
                 CHAT_COMPLETIONS: base + CHAT_COMPLETIONS,
                 SEARCH: base.removesuffix("/v1") + SEARCH,
@@ -106,7 +99,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        self._session.close()
+        self._connections.close()
 
     # -- inside a call ----------------------------------------------------------------------------
 
@@ -147,21 +140,12 @@ class Client:
             raise
 
     def _post(self, request: Request, call: Call) -> Body:
-        _current.call = call
+        prepared = self._prepare(request)
         try:
-            response = self._adapter.send(
-                self._prepare(request),
-                stream=True,
-                timeout=self._timeout,
-                verify=self._session.verify or True,
-                proxies=self._session.proxies,
-            )
-            return _checked(response, request)
+            with self._connections.response(prepared, call, self._timeout, self._proxy) as response:
+                return _checked(response, request)
         except (requests.RequestException, OSError) as error:
             raise failures.from_exception(error) from error
-        finally:
-            _current.call = None
-            call.abort_with(None)
 
     def _prepare(self, request: Request) -> requests.PreparedRequest:
         prepared = self._prepared[request.path].copy()
@@ -198,106 +182,3 @@ def _checked(response: requests.Response, request: Request) -> Body:
 def _is_document(content_type: str, stream: bool) -> bool:
     """Whether this is no answer, whatever its status; hosts that name no type are believed."""
     return content_type.startswith("text/html") or (stream and content_type.startswith("application/json"))
-
-
-# -- the session ----------------------------------------------------------------------------------
-
-
-def _session(settings: Settings) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    session.headers.update(
-        {
-            "User-Agent": f"deepseek-proxy/{__version__}",
-            "Accept-Encoding": "identity",
-            "Connection": "keep-alive",
-        }
-    )
-    if settings.upstream_ca_file is not None:
-        session.verify = str(settings.upstream_ca_file)
-    if settings.upstream_proxy is not None:
-        proxy = settings.upstream_proxy.get_secret_value()
-        session.proxies = {"http": proxy, "https": proxy}
-    adapter = _Adapter(pool_connections=8, pool_maxsize=settings.upstream_connections, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
-_current = threading.local()
-"""The call on whose behalf this thread is connecting: urllib3 makes connections without saying for whom."""
-
-
-def _announce(connection: HTTPConnection) -> None:
-    """Tells the current call how to end an attempt on this connection from another thread."""
-    call: Call | None = getattr(_current, "call", None)
-    if call is not None:
-        call.abort_with(lambda: _shut(connection))
-
-
-def _shut(connection: HTTPConnection) -> None:
-    sock = connection.sock
-    if sock is None:
-        return  # still connecting: the attempt looks after itself when it is through
-    try:
-        # A duplicate, because a TLS socket forgets its session when it is shut down, while it is being read.
-        with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it is gone already
-
-
-class _Connection(HTTPConnection):
-    @property
-    def is_connected(self) -> bool:
-        return self.sock is not None and is_silent(self.sock)
-
-    _awaits_head = False
-    _head = b""
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _announce(self)
-        self._awaits_head = True
-        super().request(*args, **kwargs)
-        if self._head:  # there was no body
-            self.send(b"")
-        _announce(self)
-
-    def send(self, data: Any) -> None:
-        """Sends a request's head together with its body: one system call, one packet, for most."""
-        if self._awaits_head:
-            self._awaits_head, self._head = False, data
-            return
-        head, self._head = self._head, b""
-        if len(data) > _MAX_JOINED_BYTES:
-            super().send(head)
-            head = b""
-        super().send(head + data)
-
-
-class _TLSConnection(_Connection, HTTPSConnection):
-    """The same over TLS: `super()` of `_Connection` is `HTTPSConnection` here."""
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-_POOLS: Final = {"http": _Pool, "https": _TLSPool}
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager

@@ -7,13 +7,16 @@ under threads the kernel counts the time, under gevent one slow timer per stream
 from __future__ import annotations
 
 import select
-import socket
 import sys
 from typing import Any, Protocol
 
 TICK_SECONDS = 0.3
 """How long a silent wait lasts. Under gevent the first one after some news lasts up to two ticks: so late,
 at most, a client's leaving is noticed, and that has to be within a second."""
+
+
+class Socket(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Readiness(Protocol):
@@ -24,7 +27,7 @@ class Readiness(Protocol):
         """Lets go of the socket; it is not closed."""
 
 
-def readiness(sock: socket.socket) -> Readiness:
+def readiness(sock: Socket) -> Readiness:
     """The way to wait for `sock` in this process."""
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("socket"):
@@ -32,7 +35,7 @@ def readiness(sock: socket.socket) -> Readiness:
     return _PollReadiness(sock)
 
 
-def is_silent(sock: socket.socket) -> bool:
+def is_silent(sock: Socket) -> bool:
     """Whether nothing has arrived: an idle connection that has something to say is being closed.
 
     The kernel answers at once; gevent's own `poll` would set up a watcher, and go through its loop, to ask.
@@ -46,7 +49,7 @@ def is_silent(sock: socket.socket) -> bool:
 class _PollReadiness:
     __slots__ = ("_poll",)
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Socket) -> None:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -62,7 +65,7 @@ class _GreenReadiness:
 
     __slots__ = ("_busy", "_hub", "_io", "_timer", "_waiter")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Socket) -> None:
         import gevent
 
         self._hub = gevent.get_hub()
