@@ -1,4 +1,4 @@
-"""Credentials as settings: the keys that clients of the gateway bring.
+"""Credentials as settings: the keys that clients of the gateway bring, and the accounts and proxies it uses.
 
 Values and their checks. Refuses to know requests, and how limits are counted.
 """
@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +28,10 @@ MIN_KEY_CHARACTERS: Final = 16
 MAX_KEY_CHARACTERS: Final = 512
 
 _SHA256 = r"^[0-9a-f]{64}$"
+
+PROXY_SCHEMES: Final = ("http", "https", "socks4", "socks5", "socks5h")
+DIRECT: Final = "direct"
+"""In place of a proxy's URL: no proxy."""
 
 Count = Annotated[int, Field(ge=1, le=2**53)]
 
@@ -129,6 +135,31 @@ class ClientKey(BaseModel):
 
     def has_expired(self, moment: datetime) -> bool:
         return self.expires is not None and moment >= self.expires
+
+
+def proxy_url(given: SecretStr) -> SecretStr:
+    """A proxy's URL in the one form that all libraries read; empty for no proxy.
+
+    Raises `ValueError`, without showing the URL, which may hold a password.
+    """
+    text = given.get_secret_value().strip()
+    if text in ("", DIRECT):
+        return SecretStr("")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
+        schemes = ", ".join(f"{scheme}://" for scheme in PROXY_SCHEMES)
+        raise ValueError(f"not a proxy: expected '{DIRECT}', or {schemes} with [user:password@]host:port")
+    userinfo, at, place = parts.netloc.rpartition("@")
+    if at and ":" not in userinfo:
+        userinfo += ":"  # a user without a password is lost otherwise
+    return SecretStr(f"{parts.scheme}://{userinfo}{at}{place}")
+
+
+ProxyUrl = Annotated[SecretStr, AfterValidator(proxy_url)]
 
 
 def _text(key: Any) -> str:

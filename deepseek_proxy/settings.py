@@ -42,7 +42,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from deepseek_proxy import models
-from deepseek_proxy.credentials import ClientKey, long_enough, one_word, readable
+from deepseek_proxy.credentials import ClientKey, ProxyUrl, long_enough, one_word, readable
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
@@ -137,9 +137,10 @@ class Settings(BaseSettings):
         None,
         description="File that holds the DeepSeek key; read at start, where `deepseek_api_key` is not set.",
     )
-    upstream_proxy: SecretStr | None = Field(
+    upstream_proxy: ProxyUrl | None = Field(
         None,
-        description="Proxy for upstream connections (`http://user:password@host:port`). None by default.",
+        description="Proxy for upstream connections: `http`, `https`, `socks4`, `socks5` or `socks5h` "
+        "(`socks5h://user:password@host:port`). None by default.",
     )
     upstream_ca_file: FilePath | None = Field(
         None, description="CA bundle to trust in place of the built-in one."

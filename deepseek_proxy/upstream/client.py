@@ -74,7 +74,7 @@ class Client:
             reraise=True,
         )
         proxy = settings.upstream_proxy
-        self._proxy = proxy.get_secret_value() if proxy is not None else None
+        self._proxy = (proxy.get_secret_value() or None) if proxy is not None else None
         self._connections = Connections(
             ca_file=settings.upstream_ca_file, idle_connections=settings.upstream_connections
         )

@@ -125,9 +125,11 @@ class _Connection(HTTPConnection):
     def is_connected(self) -> bool:
         return self.sock is not None and is_silent(self.sock)
 
-    def connect(self) -> None:
-        _announce(self)  # a proxy may take its time with the tunnel
-        super().connect()
+    def _new_conn(self) -> socket.socket:
+        # A proxy may take its time with the tunnel: from here on that can be ended, too.
+        self.sock = super()._new_conn()
+        _announce(self)
+        return self.sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         _announce(self)
@@ -188,6 +190,10 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        # Whatever the scheme of `url`: the certificate may be that of a proxy.
+        super().cert_verify(conn, "https://", verify, cert)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)

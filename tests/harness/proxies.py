@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 USER: Final = "proxy-user"
-PASSWORD: Final = "proxy-pässword-canary"
+PASSWORD: Final = "proxy p@ss:word canary"
 SCHEMES: Final = ("http", "https", "socks4", "socks5", "socks5h")
 
 
@@ -51,7 +51,7 @@ class TestProxy:
 
     @property
     def url(self) -> str:
-        password = "" if self.scheme == "socks4" else ":proxy-p%C3%A4ssword-canary"
+        password = "" if self.scheme == "socks4" else ":proxy%20p%40ss%3Aword%20canary"
         userinfo = f"{USER}{password}@" if self.auth else ""
         return f"{self.scheme}://{userinfo}127.0.0.1:{self.port}"
 
@@ -204,7 +204,7 @@ def _exactly(client: socket.socket, size: int) -> bytes:
 def _is_at_end(client: socket.socket) -> bool:
     client.settimeout(0)
     try:
-        return not client.recv(1, socket.MSG_PEEK)
+        return not client.recv(65536)
     except BlockingIOError:
         return False
     except OSError:
