@@ -17,7 +17,6 @@ from harness.fake_upstream import FakeUpstream
 from harness.wire import Handler, Request, Wire
 
 from deepseek_proxy import errors
-from deepseek_proxy.upstream import client
 from deepseek_proxy.upstream.client import Request as ClientRequest
 from deepseek_proxy.version import __version__
 
@@ -412,19 +411,3 @@ def test_a_neighbour_on_the_same_pool_goes_on(drive: Drive, upstream: FakeUpstre
     go_on.set()
     assert stays.read_all(100, on_tick=lambda: None) == b"two"
     stays.close()
-
-
-@pytest.mark.parametrize(("body", "pieces"), [(None, 1), (b"x" * 10_000, 1), (b"x" * 100_000, 2)])
-def test_a_small_request_leaves_in_one_piece(body: bytes | None, pieces: int) -> None:
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with near, far:
-        far.setblocking(False)
-        connection = client._Connection("localhost")
-        connection.sock = near
-        connection.request("POST", "/", body=body)
-        sent = [far.recv(1_000_000) for _ in range(pieces)]
-        with pytest.raises(BlockingIOError):
-            far.recv(1)
-    head, _, rest = b"".join(sent).partition(b"\r\n\r\n")
-    assert head.startswith(b"POST / HTTP/1.1\r\n")
-    assert rest == (body or b"")

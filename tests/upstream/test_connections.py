@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from harness.proxies import PASSWORD, SCHEMES, TestProxy
 from harness.wire import Request, Wire
 
 from deepseek_proxy.errors import UpstreamUnreachable
+from deepseek_proxy.upstream import connections
 
 Drive = Callable[..., Any]
 """Of `conftest`."""
@@ -139,3 +141,19 @@ def test_the_name_is_resolved_where_the_scheme_says(drive: Drive) -> None:
         driver.client.close()
         proxy.close()
     upstream.close()
+
+
+@pytest.mark.parametrize(("body", "pieces"), [(None, 1), (b"x" * 10_000, 1), (b"x" * 100_000, 2)])
+def test_a_small_request_leaves_in_one_piece(body: bytes | None, pieces: int) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        far.setblocking(False)
+        connection = connections._Connection("localhost")
+        connection.sock = near
+        connection.request("POST", "/", body=body)
+        sent = [far.recv(1_000_000) for _ in range(pieces)]
+        with pytest.raises(BlockingIOError):
+            far.recv(1)
+    head, _, rest = b"".join(sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"POST / HTTP/1.1\r\n")
+    assert rest == (body or b"")
