@@ -207,10 +207,11 @@ def complete(
     healer: Healer,
     tidy: Callable[[str], str] | None = None,
     meter: Meter | None = None,
-) -> None:
+) -> bytes:
     """Feeds a whole `chat.completion` to a machine, whose `response` is the answer then.
 
-    `tidy` may change the text first, which a stream cannot do. `meter` as in `Turn`.
+    `tidy` may change the text first, which a stream cannot do. `meter` as in `Turn`. Returns the
+    frames that a stream would send.
 
     Raises `ProxyError` where a stream would end with a failure.
     """
@@ -225,11 +226,11 @@ def complete(
         meter.count(chunk)
     if tidy is not None and chunk.content:
         chunk = replace(chunk, content=tidy(chunk.content))
-    for delta in (*healer.feed(chunk), *healer.finish()):
-        machine.feed(delta)
-    machine.finish()
+    frames = [machine.feed(delta) for delta in (*healer.feed(chunk), *healer.finish())]
+    frames.append(machine.finish())
     if machine.error is not None:
         raise machine.error
+    return b"".join(frames)
 
 
 def _data_timeout(machine: Machine, limit: float) -> UpstreamTimeout:

@@ -36,21 +36,22 @@ class Emitter:
     watches the wire; None leaves it out.
     """
 
-    __slots__ = ("_next", "_padding")
+    __slots__ = ("_padding", "next")
 
     def __init__(self, padding: Callable[[int], str] | None = None) -> None:
-        self._next = 0
+        self.next = 0
+        """The sequence number of the next event."""
         self._padding = padding
 
     def event(self, event: str, fields: Mapping[str, Any]) -> bytes:
-        data = jsontext.dumps({"type": event, "sequence_number": self._next, **fields})
-        self._next += 1
+        data = jsontext.dumps({"type": event, "sequence_number": self.next, **fields})
+        self.next += 1
         return sse.encode(event.encode(), data)
 
     def lifecycle(self, event: str, response: bytes) -> bytes:
         """An event with the whole Response, given as JSON so that it is dumped once for two events."""
-        number = self._next
-        self._next += 1
+        number = self.next
+        self.next += 1
         return b'event: %b\ndata: {"type":"%b","sequence_number":%d,"response":%b}\n\n' % (
             event.encode(),
             event.encode(),
@@ -60,8 +61,8 @@ class Emitter:
 
     def delta(self, template: DeltaTemplate, literal: bytes) -> bytes:
         """One delta; `literal` is its text as a JSON string literal."""
-        number = self._next
-        self._next = number + 1
+        number = self.next
+        self.next = number + 1
         if self._padding is None:
             return b"%b%b%b%d}\n\n" % (template.head, literal, template.tail, number)
         padding = jsontext.dumps(self._padding(_BLOCK - len(literal) % _BLOCK))

@@ -51,25 +51,35 @@ class InputReader:
         self._user_texts: set[str] = set()  # of the user messages read so far
         self.compaction_asked = False
 
-    def read(self, value: object, *, param: str = "input") -> list[Entry]:
-        """The entries of what a client sent at `param`: a string, or a list of items."""
+    def read(
+        self, value: object, earlier: Sequence[Mapping[str, Any]] = (), *, param: str = "input"
+    ) -> list[Entry]:
+        """The entries of what a client sent at `param`, a string or a list of items, behind those of the items
+        `earlier`."""
         if value is None:
-            return []
-        if isinstance(value, str):
-            return [UserMessage((TextPart(value),))]
-        if not isinstance(value, list):
+            value = []
+        elif isinstance(value, str):
+            value = [{"role": "user", "content": value}]
+        elif not isinstance(value, list):
             raise fields.invalid_type(param, "a string or an array of items", value)
+        self._content.is_fresh = False
         entries: list[Entry] = []
+        for index, item in enumerate(earlier):
+            entries += self._read(item, f"earlier[{index}]")
+        self.compaction_asked = False  # if it was, that has been answered
         fresh = _first_fresh(value)
         for index, item in enumerate(value):
             path = f"{param}[{index}]"
             if not isinstance(item, dict):
                 raise fields.invalid_type(path, "an object", item)
             self._content.is_fresh = index >= fresh and item.get("role") == "user"
-            read = self._item(item, path)
-            self._user_texts.update(compaction.user_texts(read))
-            entries.extend(read)
+            entries += self._read(item, path)
         return entries
+
+    def _read(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
+        read = self._item(item, path)
+        self._user_texts.update(compaction.user_texts(read))
+        return read
 
     def _item(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         kind = item.get("type")

@@ -42,6 +42,8 @@ class StreamOptions:
     """Whether `total_tokens` is that of the last turn alone, where an answer takes several."""
     filtered_is_failed: bool = False
     """Whether an answer that the content filter cut off has failed, in place of being incomplete."""
+    queued: bool = False
+    """Whether the answer is begun before the upstream is asked, and waits for that for its turn."""
     told: Callable[[ProxyError], ProxyError] = lambda error: error
     """The form in which the client understands a failure."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from deepseek_proxy.errors import InvalidRequest, NotFound
+from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields
 from deepseek_proxy.translate import sampling as sampling_fields
 from deepseek_proxy.translate.responses import tools
+from deepseek_proxy.translate.responses.place import NOWHERE, Place
 
 KNOWN_FIELDS: Final = frozenset(
     "model input instructions stream stream_options store previous_response_id conversation background "
@@ -35,27 +36,8 @@ _INCLUDABLE: Final = (
 _MAX_METADATA: Final = (16, 64, 512)  # pairs, characters of a key, characters of a value
 
 
-def refuse_state(body: Mapping[str, Any]) -> None:
-    """Refuses what would need stored responses, in OpenAI's words for "not found"."""
-    if (previous := fields.string(body, "previous_response_id")) is not None:
-        raise InvalidRequest(
-            f"Previous response with id '{previous}' not found. This gateway stores no responses: "
-            "send the whole conversation in 'input'.",
-            param="previous_response_id",
-            code="previous_response_not_found",
-        )
-    if body.get("conversation") is not None:
-        raise NotFound(
-            "Conversation not found. This gateway stores no conversations: "
-            "send the whole conversation in 'input'.",
-            param="conversation",
-        )
-    if fields.boolean(body, "background", False):
-        raise InvalidRequest(
-            "Background responses are not supported: leave 'background' out, or set it to false.",
-            param="background",
-            code="unsupported_parameter",
-        )
+def refuse_prompt(body: Mapping[str, Any]) -> None:
+    """Refuses a prompt template: it would say what no one here knows."""
     if body.get("prompt") is not None:
         raise InvalidRequest(
             "Prompt templates are not supported: send 'instructions' and 'input'.",
@@ -120,7 +102,7 @@ def metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]:
+def echo(body: Mapping[str, Any], effort: str, parallel: bool, place: Place = NOWHERE) -> dict[str, Any]:
     """The settings as the Response repeats them, with OpenAI's defaults where the client sent none."""
     text = fields.mapping(body, "text")
     asked = fields.mapping(body, "reasoning")
@@ -130,7 +112,7 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         return default if value is None else value
 
     return {
-        "background": False,
+        **place.echo(),
         "frequency_penalty": given("frequency_penalty", 0),
         "instructions": body.get("instructions"),
         "max_output_tokens": fields.integer(body, "max_output_tokens"),
@@ -139,12 +121,10 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool) -> dict[str, Any]
         "moderation": None,
         "parallel_tool_calls": parallel,
         "presence_penalty": given("presence_penalty", 0),
-        "previous_response_id": None,
         "prompt_cache_key": fields.string(body, "prompt_cache_key"),
         "prompt_cache_retention": fields.string(body, "prompt_cache_retention"),
         "reasoning": {"effort": effort, "summary": fields.string(asked, "summary", "reasoning")},
         "safety_identifier": body.get("safety_identifier"),
-        "store": False,  # nothing is stored, whatever was asked for
         "temperature": given("temperature", 1),
         "text": {
             "format": text.get("format") or {"type": "text"},

@@ -19,6 +19,7 @@ from deepseek_proxy.translate.compose import compose, resolve
 from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
 from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
+from deepseek_proxy.translate.responses.place import NOWHERE, Place
 from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.sealed import Unseal
 from deepseek_proxy.translate.search import Session
@@ -44,6 +45,7 @@ class RequestContext:
     errand: bool = False
     search: Session | None = None
     """Where the operator lets the gateway search the web."""
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,14 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
 
     `compact` asks for a compaction, as a `compaction_trigger` item does.
     """
-    parameters.refuse_state(body)
+    parameters.refuse_prompt(body)
     notes: Counter[str] = Counter()
     resolved = resolve(body, context.resolve)
     table = ToolTable(context.tool_name_limit)
     search = context.search
     tools.declare(fields.array(body, "tools"), table, notes, session=search)
     reader = InputReader(table, context.unseal, notes, search)
-    entries = reader.read(body.get("input"))
+    entries = reader.read(body.get("input"), context.place.earlier)
     if not entries and not body.get("instructions"):
         raise fields.missing("input")
     compact = compact or reader.compaction_asked
@@ -140,7 +142,7 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         resolved=resolved,
         stream=stream,
         upstream=upstream,
-        echo=parameters.echo(body, effort or mode.effort or "none", parallel),
+        echo=parameters.echo(body, effort or mode.effort or "none", parallel, context.place),
         tools=table,
         permitted=choice.permits,
         parallel_tool_calls=parallel,

@@ -21,14 +21,16 @@ class Envelope:
 
     `echo` are the request's settings as OpenAI echoes them, defaults filled in (`parameters.echo`). They are
     kept as JSON: a coding agent's tools are hundreds of objects, and a stream may be open for an hour.
+    `store` may turn out to be different from what they say.
     """
 
-    __slots__ = ("_echo", "created_at", "id", "model")
+    __slots__ = ("_echo", "created_at", "id", "model", "store")
 
     def __init__(self, id: str, created_at: int, model: str, echo: Mapping[str, Any]) -> None:
         self.id = id
         self.created_at = created_at
         self.model = model
+        self.store = bool(echo["store"])
         # A copy: orjson leaves its buffer as large as it grew, up to 8 KB for an echo of one.
         self._echo = bytes(memoryview(jsontext.dumps(echo)))
 
@@ -58,4 +60,5 @@ class Envelope:
             # OpenAI shows the tier that was asked for first, and the one that served in the end.
             "service_tier": "auto" if running else "default",
             **orjson.loads(self._echo),
+            "store": self.store,
         }

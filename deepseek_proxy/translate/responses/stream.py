@@ -93,15 +93,21 @@ class ResponseStream:
         return "".join(part["text"] for part in parts if part["type"] == "output_text")
 
     @property
+    def next_number(self) -> int:
+        """The sequence number of the next event."""
+        return self._emit.next
+
+    @property
     def usage(self) -> Usage | None:
         """The tokens of all turns so far."""
         return added(self._spent, self._usage)
 
     def start(self) -> bytes:
-        """`response.created` and `response.in_progress`."""
-        body = jsontext.dumps(self._envelope.snapshot("in_progress", []))
+        """`response.created`, and `response.in_progress` or, where the answer has to wait, `response.queued`."""
+        status: OneOf["queued", "in_progress"] = "queued" if self._options.queued else "in_progress"
+        body = jsontext.dumps(self._envelope.snapshot(status, []))
         return self._emit.lifecycle("response.created", body) + self._emit.lifecycle(
-            "response.in_progress", body
+            f"response.{status}", body
         )
 
     def feed(self, delta: Delta) -> bytes:
@@ -130,7 +136,10 @@ class ResponseStream:
         return frames
 
     def heartbeat(self) -> bytes:
-        """`response.in_progress` again, with the output so far: Codex takes no comment for a sign of life."""
+        """`response.in_progress`, again, with the output so far: Codex takes no comment for a sign of life.
+
+        For an answer that was queued, the first one says that the upstream has begun.
+        """
         if self.response is not None:
             return b""
         output = [self._final.get(item.index) or item.current("in_progress") for item in self._items]
@@ -166,6 +175,16 @@ class ResponseStream:
         flat = {key: fields[key] for key in ("code", "message", "param")}
         frames = self._emit.event("error", {**flat, "error": fields})
         return frames + self._end("failed", error={"code": fields["code"], "message": fields["message"]})
+
+    def cancel(self) -> bytes:
+        """Ends the stream where it is: nobody wants the rest. No event says so, OpenAI has none for it."""
+        if self.response is not None:
+            return b""
+        self._close_text("incomplete")  # what it writes has nobody to read it
+        output = [self._final.get(item.index) or item.current("incomplete") for item in self._items]
+        usage = responses_usage(self.usage) if self.usage else None
+        self.response = self._envelope.snapshot("cancelled", output, usage=usage)
+        return sse.DONE_FRAME
 
     # -- searches ---------------------------------------------------------------------------------
 
