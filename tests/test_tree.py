@@ -22,11 +22,14 @@ ELSEWHERE: Final = {
     "cli/options.py": ("cli/test_serve.py", "options belong to a command"),
     "cli/reference.py": ("test_docs.py", "it writes a page of the documents"),
     "cli/units.py": ("cli/test_install_service.py", "with the command that installs them"),
+    "api/recorded.py": ("api/test_storing.py", "with a recorder that records"),
+    "api/recorder.py": ("api/test_storing.py", "what a recorder has to be able to do"),
     "store/base.py": ("store/test_store.py", "values, and what a backend has to be able to do"),
     "store/keeper.py": ("store/test_store.py", "what a worker does beside its requests"),
     "store/memory.py": ("store/test_store.py", "the suite that every backend passes"),
     "store/sqlite_file.py": ("store/test_sqlite.py", "files, locks, versions: what the backend stands on"),
     "store/sqlite_rows.py": ("store/test_store.py", "changes that the backend's operations have in common"),
+    "translate/responses/place.py": ("translate/responses/test_parameters.py", "values that are echoed"),
     "translate/responses/options.py": ("translate/responses/test_stream.py", "values that the machine takes"),
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 from flask import Response, request
@@ -55,6 +55,25 @@ class Asked(Protocol):
     def unknown_fields(self) -> tuple[str, ...]: ...
 
 
+class Witness(Protocol):
+    """Who goes along with an answer, to keep it. A dialect without a memory has none."""
+
+    def begun(self) -> None:
+        """The upstream is being asked. Raises `ProxyError` where the answer is not to be."""
+
+    def frames(self, source: Generator[bytes]) -> Generator[bytes]:
+        """The frames of a streamed answer, on their way."""
+
+    def closed(self) -> None:
+        """The frames have come to their end, or nobody wants the rest."""
+
+    def completed(self, frames: bytes) -> None:
+        """An answer that is not streamed is there; `frames` is the stream that it would have been."""
+
+    def failed(self) -> None:
+        """There was no answer: the client is told by an HTTP error."""
+
+
 class Answer:
     """What it takes to answer one request. `make_machine` makes the machine of one attempt at it.
 
@@ -70,6 +89,7 @@ class Answer:
         make_machine: Callable[[], Machine],
         *,
         client_gone: Callable[[], bool] | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
@@ -77,6 +97,7 @@ class Answer:
         self._request = parsed
         self._make_machine = make_machine
         self._client_gone = client_gone or streaming.watch(request)
+        self._witness = witness
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream
@@ -88,7 +109,15 @@ class Answer:
 
     def frames(self) -> streaming.Frames:
         """The answer as it comes. Raises `ProxyError` for a failure before it has begun."""
-        exchange = self._exchange
+        try:
+            return self._frames()
+        except BaseException:
+            if self._witness is not None:
+                self._witness.failed()
+            raise
+
+    def _frames(self) -> streaming.Frames:
+        exchange, witness = self._exchange, self._witness
         machine = self._make_machine()
         call: Call | Rounds
         answer: pipeline.Answer
@@ -107,7 +136,8 @@ class Answer:
             _note_call(exchange, call)
             allowance.settle()
 
-        return streaming.begin(self._gateway, exchange, call, answer, self._client_gone, ended)
+        frames = streaming.begin(self._gateway, exchange, call, answer, self._client_gone, ended)
+        return frames if witness is None else frames.through(witness.frames, witness.closed)
 
     def _allowed(self) -> Allowance:
         return self._gateway.limiter.take(self._caller.client, self._request.resolved, self._exchange)
@@ -129,16 +159,26 @@ class Answer:
 
     def response(self) -> dict[str, Any]:
         """The whole answer; asked for again, within bounds, while its text does not fit its schema."""
+        witness = self._witness
         allowance = self._allowance = self._allowed()
         try:
-            return self._fitting_response()
+            machine, frames = self._complete_in_form()
+            if machine.response is None:
+                raise InternalError("The answer has no end.")
+        except BaseException:
+            if witness is not None:
+                witness.failed()
+            raise
         finally:
             allowance.settle()
+        if witness is not None:
+            witness.completed(frames)
+        return machine.response
 
-    def _fitting_response(self) -> dict[str, Any]:
+    def _complete_in_form(self) -> tuple[Machine, bytes]:
         upstream, structured = self._request.upstream, self._request.structured
         for attempts_left in range(self._gateway.settings.schema_repair_attempts, -1, -1):
-            machine = self._complete(upstream)
+            machine, frames = self._complete(upstream)
             if structured is None or machine.finish_reason != "stop" or not attempts_left:
                 break
             if machine.rounds.said:
@@ -148,23 +188,23 @@ class Answer:
                 break
             except MismatchError as mismatch:
                 upstream = _asked_again(upstream, machine.text, structured.repair_prompt(mismatch.reasons))
-        if machine.response is None:
-            raise InternalError("The answer has no end.")
-        return machine.response
+        return machine, frames
 
-    def _complete(self, upstream: Mapping[str, Any]) -> Machine:
+    def _complete(self, upstream: Mapping[str, Any]) -> tuple[Machine, bytes]:
+        """The machine at its end, and the stream that the answer would have been; empty without a witness."""
         machine = self._make_machine()
         began = self._exchange.started  # asking again gets no more time
         structured = self._request.structured
         tidy = structured.extract if structured else None
+        frames = [machine.start()] if self._witness is not None else []
         try:
-            self._complete_turn(upstream, machine, began, tidy)
+            frames.append(self._complete_turn(upstream, machine, began, tidy))
             while machine.actions is not None:
-                machine.found(self._outcomes(machine.actions))
-                self._complete_turn(self._turn_of(machine), machine, began, tidy)
+                frames.append(machine.found(self._outcomes(machine.actions)))
+                frames.append(self._complete_turn(self._turn_of(machine), machine, began, tidy))
         finally:
             _note(self._exchange, machine)
-        return machine
+        return machine, b"".join(frames)
 
     def _complete_turn(
         self,
@@ -172,11 +212,11 @@ class Answer:
         machine: Machine,
         began: float,
         tidy: Callable[[str], str] | None,
-    ) -> None:
+    ) -> bytes:
         call, meter = self._open(upstream, began)
         try:
             body = call.read_all(self._gateway.settings.max_answer_bytes, self._check)
-            pipeline.complete(body, machine, self._healer(), tidy, meter)
+            return pipeline.complete(body, machine, self._healer(), tidy, meter)
         finally:
             call.close()
             _note_call(self._exchange, call)
@@ -214,6 +254,12 @@ class Answer:
         trace = self._exchange.begin_call()
         sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend, trace=trace)
         call = self._gateway.client.open(sent, since=began)
+        if self._witness is not None:
+            try:
+                self._witness.begun()  # while the upstream makes up its mind
+            except BaseException:
+                call.close()
+                raise
         return call, self._allowance.metered(call, self._request.resolved.model, body)
 
     def _healer(self) -> Healer:

@@ -1,4 +1,4 @@
-"""What becomes of one response, while it is made and when it has ended: the seam between an answer and memory.
+"""What becomes of one response while it is made, and when it has ended: between an answer and memory.
 
 An `Answer` knows a `Recorder`, and nothing of who remembers: a store, a connection, or nobody. In the other
 direction, a `translate.responses.place.Place` says what came before the request.
@@ -6,7 +6,7 @@ direction, a `translate.responses.place.Place` says what came before the request
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 
@@ -17,21 +17,18 @@ class Recorder(Protocol):
     """
 
     @property
-    def records(self) -> bool:
-        """Whether `record` wants to be called. Asked once, after `begin`."""
-
-    @property
-    def cancel_requested(self) -> bool:
-        """Whether somebody wants the answer to stop."""
+    def warning(self) -> str | None:
+        """What the client has to know: that its response is not stored, although it should have been."""
 
     def begin(self, response: Mapping[str, Any]) -> bool:
-        """The upstream is being asked; `response` is the Response object so far. Returns whether it will be kept
-        in a store: the truth that `store` tells."""
+        """The upstream is being asked; `response` is the Response object so far. Returns whether it will be
+        kept in a store: the truth that `store` tells."""
 
-    def record(self, number: int, frames: bytes) -> None:
+    @property
+    def record(self) -> Callable[[int, bytes], None] | None:
         """Takes one write of the stream before it is sent: whole frames, the first with this sequence number.
-
-        It is called for each token, so it may do next to nothing.
+        None where nobody wants them. Asked once, after `begin`; what it gives is called for each token, so it
+        may do next to nothing.
         """
 
     def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
@@ -44,14 +41,11 @@ class Recorder(Protocol):
 class Forgetful:
     """Keeps nothing."""
 
-    records = False
-    cancel_requested = False
+    warning = None
+    record = None
 
     def begin(self, response: Mapping[str, Any]) -> bool:
         return False
-
-    def record(self, number: int, frames: bytes) -> None:
-        pass
 
     def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
         pass

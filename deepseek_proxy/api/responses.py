@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
@@ -12,18 +15,23 @@ from werkzeug.exceptions import MethodNotAllowed
 from deepseek_proxy.api import auth, streaming
 from deepseek_proxy.api.answer import Answer
 from deepseek_proxy.api.body import read_object
-from deepseek_proxy.api.exchange import current_exchange
+from deepseek_proxy.api.exchange import Exchange, current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
+from deepseek_proxy.api.recorded import Recorded
+from deepseek_proxy.api.standing import Standing, stand
 from deepseek_proxy.errors import ProxyError, UpgradeRequired
 from deepseek_proxy.tokenizer.encoding import Counter
 from deepseek_proxy.translate import ids, jsontext, tokens
 from deepseek_proxy.translate.responses import codex, failure
 from deepseek_proxy.translate.responses.compaction import CompactionStream, kept_messages
 from deepseek_proxy.translate.responses.options import StreamOptions
+from deepseek_proxy.translate.responses.place import NOWHERE, Place
 from deepseek_proxy.translate.responses.request import RequestContext, ResponsesRequest, parse
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.stream import ResponseStream
 from deepseek_proxy.translate.sealed import Purpose
+
+WARNING_HEADER: Final = "X-DeepSeek-Proxy-Warning"
 
 blueprint = Blueprint("responses", __name__)
 
@@ -35,10 +43,40 @@ def create() -> Response:
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
     caller = auth.identify(request, gateway)
-    parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
+    standing = stand(gateway, caller, read_object(request, gateway.settings))
+    answer = open_answer(gateway, caller, exchange, standing)
+    response = answer.streamed() if exchange.stream else answer.whole()
+    if standing.recorder.warning is not None:
+        response.headers[WARNING_HEADER] = standing.recorder.warning
+    return response
+
+
+def open_answer(
+    gateway: Gateway,
+    caller: Caller,
+    exchange: Exchange,
+    standing: Standing,
+    client_gone: Callable[[], bool] | None = None,
+) -> Answer:
+    """The answer to a request that stands there. Raises `InvalidRequest` with the path of the field.
+
+    `client_gone()` tells that nobody waits any more; by default it looks at the HTTP request's connection.
+    """
+    parsed = parse(standing.body, _context(gateway, caller, standing.place))
+    envelope = _envelope(parsed)
     for_codex = _from_codex()
-    answer = Answer(gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed, for_codex))
-    return answer.streamed() if parsed.stream else answer.whole()
+    recorded = Recorded(
+        envelope, lambda: _machine(gateway, caller, parsed, envelope, for_codex), standing.recorder
+    )
+    return Answer(
+        gateway,
+        caller,
+        exchange,
+        parsed,
+        recorded.make_machine,
+        client_gone=client_gone,
+        witness=recorded,
+    )
 
 
 @blueprint.post("/v1/responses/compact")
@@ -48,17 +86,21 @@ def compact() -> Response:
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
     caller = auth.identify(request, gateway)
-    body = {**read_object(request, gateway.settings), "stream": False, "text": None, "tool_choice": None}
-    parsed = parse(body, _context(gateway, caller), compact=True)
-    answer = Answer(
-        gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed, for_codex=False)
-    )
-    response = answer.response()
+    fixed = {"stream": False, "store": False, "background": False, "text": None, "tool_choice": None}
+    standing = stand(gateway, caller, {**read_object(request, gateway.settings), **fixed})
+    parsed = parse(standing.body, _context(gateway, caller, standing.place), compact=True)
+    envelope = _envelope(parsed)
+    machine = partial(_machine, gateway, caller, parsed, envelope, for_codex=False)
+    response = Answer(gateway, caller, exchange, parsed, machine).response()
     compaction = {
         "id": response["id"],
         "object": "response.compaction",
         "created_at": response["created_at"],
-        "output": [*kept_messages(body.get("input"), new_id), *response["output"]],
+        "output": [
+            *kept_messages([*standing.place.earlier], new_id),
+            *kept_messages(standing.body.get("input"), new_id),
+            *response["output"],
+        ],
         "usage": response["usage"],
     }
     return Response(jsontext.dumps(compaction), mimetype="application/json")
@@ -106,7 +148,7 @@ def _from_codex() -> bool:
     return codex.is_codex(request.headers.get("Originator"), request.headers.get("User-Agent"))
 
 
-def _context(gateway: Gateway, caller: Caller) -> RequestContext:
+def _context(gateway: Gateway, caller: Caller, place: Place = NOWHERE) -> RequestContext:
     def unseal(purpose: Purpose, token: str) -> str | None:
         opened = gateway.sealer.open(purpose, caller.tenant, token)
         return opened.decode() if opened is not None else None
@@ -119,12 +161,18 @@ def _context(gateway: Gateway, caller: Caller) -> RequestContext:
         count=Counter(),
         errand=codex.is_errand(request.headers.get("X-Codex-Turn-Metadata")),
         search=gateway.search_session(),
+        place=place,
     )
 
 
-def _machine(gateway: Gateway, caller: Caller, parsed: ResponsesRequest, for_codex: bool) -> ResponseStream:
+def _envelope(parsed: ResponsesRequest) -> Envelope:
+    return Envelope(new_id(ids.RESPONSE), int(time.time()), parsed.resolved.requested, parsed.echo)
+
+
+def _machine(
+    gateway: Gateway, caller: Caller, parsed: ResponsesRequest, envelope: Envelope, for_codex: bool
+) -> ResponseStream:
     tenant = caller.tenant
-    envelope = Envelope(new_id(ids.RESPONSE), int(time.time()), parsed.resolved.requested, parsed.echo)
     options = StreamOptions(
         tools=parsed.tools,
         new_id=new_id,

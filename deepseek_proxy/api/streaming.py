@@ -81,12 +81,21 @@ def _is_closed(sock: Any) -> bool:
 class Frames:
     """The frames of one answer, from the first to the terminal one. To be closed however it went."""
 
-    __slots__ = ("_call", "_ended", "_frames")
+    __slots__ = ("_call", "_closed", "_ended", "_frames")
 
     def __init__(self, frames: Generator[bytes], call: Call | Rounds, ended: Callable[[], None]) -> None:
         self._frames = frames
         self._call = call
         self._ended = ended
+        self._closed: Callable[[], None] = lambda: None
+
+    def through(
+        self, passing: Callable[[Generator[bytes]], Generator[bytes]], closed: Callable[[], None]
+    ) -> Frames:
+        """These frames, which go through `passing`; `closed` is told when no more will come."""
+        self._frames = passing(self._frames)
+        self._closed = closed
+        return self
 
     def __iter__(self) -> Iterator[bytes]:
         return self._frames
@@ -94,6 +103,7 @@ class Frames:
     def close(self) -> None:
         self._frames.close()
         self._call.close()
+        self._closed()
         self._ended()
 
 

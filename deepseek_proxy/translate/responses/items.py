@@ -25,7 +25,7 @@ from deepseek_proxy.translate.history import (
     ToolResult,
     UserMessage,
 )
-from deepseek_proxy.translate.responses import compaction, search, tools
+from deepseek_proxy.translate.responses import compaction, references, search, tools
 from deepseek_proxy.translate.sealed import Purpose, Unseal
 from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolTable
@@ -253,11 +253,8 @@ class InputReader:
         return ()
 
     def item_reference(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
-        raise InvalidRequest(
-            f"Item with id '{item.get('id')}' not found. Items are not persisted by this gateway. "
-            "Remove this item from your input, or send the item itself.",
-            param="input",
-        )
+        """Whoever keeps items has put them in place before."""
+        raise references.not_found(item.get("id"))
 
 
 def _json_text(value: object) -> str:

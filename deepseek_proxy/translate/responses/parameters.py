@@ -112,7 +112,8 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool, place: Place = NO
         return default if value is None else value
 
     return {
-        **place.echo(),
+        "background": place.background,
+        **({"conversation": {"id": place.conversation}} if place.conversation is not None else {}),
         "frequency_penalty": given("frequency_penalty", 0),
         "instructions": body.get("instructions"),
         "max_output_tokens": fields.integer(body, "max_output_tokens"),
@@ -121,10 +122,12 @@ def echo(body: Mapping[str, Any], effort: str, parallel: bool, place: Place = NO
         "moderation": None,
         "parallel_tool_calls": parallel,
         "presence_penalty": given("presence_penalty", 0),
+        "previous_response_id": place.previous_response_id,
         "prompt_cache_key": fields.string(body, "prompt_cache_key"),
         "prompt_cache_retention": fields.string(body, "prompt_cache_retention"),
         "reasoning": {"effort": effort, "summary": fields.string(asked, "summary", "reasoning")},
         "safety_identifier": body.get("safety_identifier"),
+        "store": place.store,
         "temperature": given("temperature", 1),
         "text": {
             "format": text.get("format") or {"type": "text"},

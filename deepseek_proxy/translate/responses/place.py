@@ -25,17 +25,6 @@ class Place:
     store: bool = False
     background: bool = False
 
-    def echo(self) -> dict[str, Any]:
-        """The fields of the Response that tell it. `conversation` is there only where there is one."""
-        told: dict[str, Any] = {
-            "background": self.background,
-            "previous_response_id": self.previous_response_id,
-            "store": self.store,
-        }
-        if self.conversation is not None:
-            told["conversation"] = {"id": self.conversation}
-        return told
-
 
 NOWHERE = Place()
 """A request that says everything itself, and is forgotten."""

@@ -103,7 +103,7 @@ class ResponseStream:
         return added(self._spent, self._usage)
 
     def start(self) -> bytes:
-        """`response.created`, and `response.in_progress` or, where the answer has to wait, `response.queued`."""
+        """`response.created`, then `response.in_progress` or, where it has to wait, `response.queued`."""
         status: OneOf["queued", "in_progress"] = "queued" if self._options.queued else "in_progress"
         body = jsontext.dumps(self._envelope.snapshot(status, []))
         return self._emit.lifecycle("response.created", body) + self._emit.lifecycle(

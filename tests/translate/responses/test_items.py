@@ -385,12 +385,29 @@ def test_a_trigger_asks_for_a_compaction() -> None:
     assert reader.compaction_asked
 
 
+def test_a_trigger_of_an_earlier_request_does_not() -> None:
+    reader = InputReader(ToolTable(TOOL_NAME_LIMIT), unseal, Counter())
+    reader.read("Go on.", [{"type": "compaction_trigger"}])
+    assert not reader.compaction_asked
+
+
+def test_earlier_items_come_first_and_are_never_too_new_to_be_left_out() -> None:
+    unreadable = {"role": "user", "content": [{"type": "input_audio", "data": ""}]}
+    reader = InputReader(ToolTable(TOOL_NAME_LIMIT), unseal, Counter())
+    assert reader.read("And?", [unreadable]) == [
+        UserMessage((TextPart(UNREADABLE_PART),)),
+        UserMessage((TextPart("And?"),)),
+    ]
+    with pytest.raises(InvalidRequest):
+        reader.read([unreadable])
+
+
 # -- refusals -------------------------------------------------------------------------------------
 
 MISSING = "missing_required_parameter"
 NO_REFERENCE = (
-    "Item with id 'rs_1' not found. Items are not persisted by this gateway. "
-    "Remove this item from your input, or send the item itself."
+    "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false. Try again "
+    "with `store` set to true, or remove this item from your input."
 )
 
 

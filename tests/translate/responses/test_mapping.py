@@ -50,9 +50,6 @@ def test_every_field_has_one_of_the_words_that_the_page_explains() -> None:
 
 
 WRONG: dict[str, Any] = {
-    "previous_response_id": "resp_1",
-    "conversation": "conv_1",
-    "background": True,
     "prompt": {"id": "pmpt_1"},
 }
 

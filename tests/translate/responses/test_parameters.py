@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from harness.responses_grammar import RESPONSE_KEYS
 
-from deepseek_proxy.errors import InvalidRequest, NotFound, ProxyError
+from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate.responses import parameters
+from deepseek_proxy.translate.responses.place import Place
 
 MAX_TOKENS = 393_216
 
@@ -105,38 +106,11 @@ def test_an_unknown_include_is_refused_with_its_place(value: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("body", "error", "param", "code"),
-    [
-        (
-            {"previous_response_id": "resp_9"},
-            *(InvalidRequest, "previous_response_id", "previous_response_not_found"),
-        ),
-        ({"conversation": "conv_1"}, NotFound, "conversation", "not_found"),
-        ({"conversation": {"id": "conv_1"}}, NotFound, "conversation", "not_found"),
-        ({"background": True}, InvalidRequest, "background", "unsupported_parameter"),
-        ({"background": "yes"}, InvalidRequest, "background", "invalid_type"),
-        ({"prompt": {"id": "pmpt_1"}}, InvalidRequest, "prompt", "unsupported_parameter"),
-    ],
-)
-def test_what_needs_a_store_is_refused(
-    body: dict[str, Any], error: type[ProxyError], param: str, code: str
-) -> None:
-    with pytest.raises(error) as caught:
-        parameters.refuse_state(body)
-    assert (caught.value.param, caught.value.code) == (param, code)
-
-
-def test_an_unknown_previous_response_is_named_in_openais_words() -> None:
-    with pytest.raises(InvalidRequest, match=r"^Previous response with id 'resp_9' not found\."):
-        parameters.refuse_state({"previous_response_id": "resp_9"})
-
-
-@pytest.mark.parametrize(
-    "body", [{}, {"background": False}, {"previous_response_id": None, "conversation": None, "prompt": None}]
-)
-def test_what_asks_for_nothing_stored_is_not(body: dict[str, Any]) -> None:
-    parameters.refuse_state(body)
+def test_a_prompt_template_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parameters.refuse_prompt({"prompt": {"id": "pmpt_1"}})
+    assert (caught.value.param, caught.value.code) == ("prompt", "unsupported_parameter")
+    parameters.refuse_prompt({"prompt": None})
 
 
 # -- the echo -------------------------------------------------------------------------------------
@@ -205,7 +179,7 @@ def test_the_echo_repeats_what_was_asked_for(key: str, value: Any) -> None:
 
 
 def test_the_echo_says_what_is_so_of_what_is_not_done() -> None:
-    assert echo(store=True)["store"] is False
+    assert echo(store=True, background=True, previous_response_id="resp_1") == echo()
     assert echo(reasoning={"effort": "low", "summary": "auto"})["reasoning"] == {
         "effort": "high",
         "summary": "auto",
@@ -277,3 +251,14 @@ def test_deepseek_accepts_the_sampling(deepseek_check: Callable[[Any], tuple[int
             **everything,
         }
         assert deepseek_check(body) == (200, None)
+
+
+def test_the_echo_tells_where_the_request_stands() -> None:
+    place = Place(previous_response_id="resp_1", store=True, background=True)
+    told = parameters.echo({}, "high", parallel=True, place=place)
+    assert told == {**echo(), "previous_response_id": "resp_1", "store": True, "background": True}
+
+
+def test_a_conversation_is_only_there_where_there_is_one() -> None:
+    told = parameters.echo({}, "high", parallel=True, place=Place(conversation="conv_1"))
+    assert told == {**echo(), "conversation": {"id": "conv_1"}}

@@ -1,0 +1,146 @@
+"""Where a request stands in what is kept: what it goes on from, and who keeps its answer.
+
+Finds the items that a request names instead of sending them: those of an earlier response, and those that it
+refers to one by one. Refuses to know what items mean, and how an answer is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from deepseek_proxy.api.gateway import Caller, Gateway, new_id
+from deepseek_proxy.api.recorder import Forgetful, Recorder
+from deepseek_proxy.api.storing import StoreRecorder
+from deepseek_proxy.errors import InvalidRequest, NotFound
+from deepseek_proxy.store.base import ENDED, Head, Item
+from deepseek_proxy.store.store import Store
+from deepseek_proxy.translate import fields, jsontext
+from deepseek_proxy.translate.responses import references
+from deepseek_proxy.translate.responses.place import Place
+from deepseek_proxy.translate.responses.stored_items import shown, stored_items
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a request goes on from: the items, and the chain of the store that holds them."""
+
+    items: Sequence[Mapping[str, Any]] = ()
+    chain: Head | None = None
+    response: str | None = None
+    conversation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`body` is the request's, with the items in place that it refers to."""
+
+    body: Mapping[str, Any]
+    place: Place
+    recorder: Recorder
+
+
+def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing:
+    """Where the request of this body stands.
+
+    Raises `InvalidRequest` for what is not there, or cannot be together, and `StoreUnavailable`.
+    """
+    store = gateway.store
+    background = fields.boolean(body, "background", False)
+    stores = fields.boolean(body, "store", True) and _may_store(gateway, caller)
+    if background and not stores:
+        raise InvalidRequest(
+            "A background response has to be stored, and this one is not: leave 'background' out"
+            + ("." if store is None else ", or let it be stored."),
+            param="background",
+            code="unsupported_parameter",
+        )
+    origin = _origin(store, caller.tenant, body)
+    if wanted := references.referenced(body.get("input")):
+        found = _items(store, caller.tenant, wanted)
+        body = {**body, "input": references.resolved(body["input"], found)}
+    place = Place(origin.items, origin.response, origin.conversation, stores, background)
+    recorder: Recorder = Forgetful()
+    if store is not None and stores:
+        recorder = StoreRecorder(
+            store,
+            caller.tenant,
+            origin.chain,
+            own_items(body.get("input")),
+            conversation=origin.conversation,
+            background=background,
+            goes_on=gateway.settings.store_when_down == "continue",
+        )
+    return Standing(body, place, recorder)
+
+
+def own_items(value: object) -> list[Item]:
+    """The items of a request's `input`, as they are stored. Raises `InvalidRequest` where they are none."""
+    if value is None:
+        return []
+    return [Item(id, jsontext.dumps(item)) for id, item in stored_items(value, new_id)]
+
+
+def parsed(item: Item) -> dict[str, Any]:
+    """A stored item with its id in it."""
+    value: dict[str, Any] = orjson.loads(shown(item.id, item.json))
+    return value
+
+
+def not_found(id: str) -> InvalidRequest:
+    return _not_found(f"Previous response with id '{id[:200]}' not found.")
+
+
+def _not_found(message: str) -> InvalidRequest:
+    return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
+
+
+def _may_store(gateway: Gateway, caller: Caller) -> bool:
+    return gateway.store is not None and (caller.client is None or caller.client.store)
+
+
+def _origin(store: Store | None, owner: str, body: Mapping[str, Any]) -> Origin:
+    previous = fields.string(body, "previous_response_id")
+    if previous is not None and body.get("conversation") is not None:
+        raise InvalidRequest(
+            "'previous_response_id' and 'conversation' cannot be used together: send one of them.",
+            param="previous_response_id",
+            code="mutually_exclusive_parameters",
+        )
+    if previous is not None:
+        return _after(store, owner, previous)
+    if body.get("conversation") is not None:
+        raise NotFound(
+            "Conversation not found. This gateway stores nothing: send the whole conversation in 'input'.",
+            param="conversation",
+        )
+    return Origin()
+
+
+def _after(store: Store | None, owner: str, id: str) -> Origin:
+    if store is None:
+        raise _not_found(
+            f"Previous response with id '{id[:200]}' not found. This gateway stores nothing: "
+            "send the whole conversation in 'input'."
+        )
+    response = store.get(owner, id)
+    if response is None:
+        raise not_found(id)
+    if response.status not in ENDED and not response.abandoned:
+        raise InvalidRequest(
+            f"Response '{id}' is still {response.status}: wait for its end before you go on from it.",
+            param="previous_response_id",
+        )
+    chain = response.head if response.status in ENDED else response.input
+    try:
+        return Origin([parsed(item) for item in store.items(owner, chain)], chain, id)
+    except LookupError:
+        raise not_found(id) from None
+
+
+def _items(store: Store | None, owner: str, ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+    found = store.find_items(owner, ids) if store is not None else {}
+    return {id: parsed(item) for id, item in found.items()}

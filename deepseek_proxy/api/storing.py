@@ -1,0 +1,120 @@
+"""A response of which the store keeps everything: its input, its events as they were sent, and its end.
+
+The bytes that go out are handed on as they are; who writes them, and when, is the store's business. Refuses
+to know the upstream and HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from deepseek_proxy.errors import InvalidRequest, StoreFull, StoreUnavailable
+from deepseek_proxy.store.base import Head, Item, NewResponse
+from deepseek_proxy.store.keeper import Recording
+from deepseek_proxy.store.store import Store
+from deepseek_proxy.translate import jsontext
+
+logger = logging.getLogger(__name__)
+
+
+class StoreRecorder:
+    """A `Recorder`. `own` are the items that the request brought, and `base` the chain before them.
+
+    `goes_on` says that a request is answered also where the store fails, and not kept then; `warning` tells
+    the client so.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        base: Head | None,
+        own: Sequence[Item],
+        *,
+        conversation: str | None = None,
+        background: bool = False,
+        goes_on: bool = False,
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._base = base
+        self._own = own
+        self._conversation = conversation
+        self._background = background
+        self._goes_on = goes_on
+        self._recording: Recording | None = None
+        self.warning: str | None = None
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody wants the answer to stop."""
+        return self._recording is not None and self._recording.cancel_requested
+
+    def begin(self, response: Mapping[str, Any]) -> bool:
+        new = NewResponse(
+            id=response["id"],
+            owner=self._owner,
+            created_at=response["created_at"],
+            status=response["status"],
+            body=jsontext.dumps(response),
+            base=self._base,
+            input=self._own,
+            conversation=self._conversation,
+            background=self._background,
+        )
+        if self._conversation is None:
+            self._own = ()  # it may be megabytes, and the answer may take an hour
+        try:
+            self._recording = self._store.begin(new)
+        except LookupError:
+            raise InvalidRequest(
+                "The response to go on from was deleted while this request arrived.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            ) from None
+        except (StoreUnavailable, StoreFull) as error:
+            if not self._goes_on:
+                raise
+            self.warning = f"This response is not stored: {error.message}"
+        return self._recording is not None
+
+    @property
+    def record(self) -> Callable[[int, bytes], None] | None:
+        return self._recording.append if self._recording is not None else None
+
+    def proceed(self, response: Mapping[str, Any]) -> None:
+        """Keeps another state of the response, while it goes on."""
+        if self._recording is not None:
+            with suppress(StoreUnavailable):  # its end is what counts
+                self._store.update(self._recording, response["status"], jsontext.dumps(response))
+
+    def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
+        recording, self._recording = self._recording, None
+        if recording is None:
+            return
+        if frames:
+            recording.append(number, frames)
+        output = [Item(item["id"], jsontext.dumps(item)) for item in response["output"]]
+        said = () if response["status"] == "failed" else (*self._own, *output)
+        try:
+            self._store.finish(
+                recording,
+                response["status"],
+                jsontext.dumps(response),
+                output,
+                said if self._conversation is not None else (),
+            )
+        except Exception:
+            logger.exception("response %s has ended, and could not be stored", response["id"])
+
+    def drop(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is None:
+            return
+        try:
+            self._store.discard(recording)
+        except StoreUnavailable as error:  # left behind, it counts as abandoned, and expires
+            logger.warning("a response that was not to be is still stored: %s", error.message)
