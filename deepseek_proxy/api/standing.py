@@ -112,11 +112,11 @@ def _origin(store: Store | None, owner: str, body: Mapping[str, Any]) -> Origin:
         )
     if previous is not None:
         return _after(store, owner, previous)
-    if body.get("conversation") is not None:
-        raise NotFound(
-            "Conversation not found. This gateway stores nothing: send the whole conversation in 'input'.",
-            param="conversation",
-        )
+    conversation = body.get("conversation")
+    if isinstance(conversation, dict):
+        conversation = fields.required_string(conversation, "id", "conversation")
+    if conversation is not None:
+        return _inside(store, owner, fields.required_string({"conversation": conversation}, "conversation"))
     return Origin()
 
 
@@ -139,6 +139,18 @@ def _after(store: Store | None, owner: str, id: str) -> Origin:
         return Origin([parsed(item) for item in store.items(owner, chain)], chain, id)
     except LookupError:
         raise not_found(id) from None
+
+
+def _inside(store: Store | None, owner: str, id: str) -> Origin:
+    if store is None:
+        raise NotFound(
+            "Conversation not found. This gateway stores nothing: send the whole conversation in 'input'.",
+            param="conversation",
+        )
+    page = store.conversation_items(owner, id)
+    if page is None:
+        raise NotFound(f"Conversation with id '{id[:200]}' not found.", param="conversation")
+    return Origin([parsed(item) for item in page.items], conversation=id)
 
 
 def _items(store: Store | None, owner: str, ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:

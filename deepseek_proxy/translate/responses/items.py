@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields, history, jsontext
 from deepseek_proxy.translate.content import ContentReader
 from deepseek_proxy.translate.history import (
@@ -54,8 +53,8 @@ class InputReader:
     def read(
         self, value: object, earlier: Sequence[Mapping[str, Any]] = (), *, param: str = "input"
     ) -> list[Entry]:
-        """The entries of what a client sent at `param`, a string or a list of items, behind those of the items
-        `earlier`."""
+        """The entries of what a client sent at `param` (a string, or a list of items), behind those of the
+        items `earlier`."""
         if value is None:
             value = []
         elif isinstance(value, str):

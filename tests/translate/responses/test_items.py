@@ -8,6 +8,7 @@ from harness.histories import PNG, call, result, user
 from harness.machines import TOOL_NAME_LIMIT, seal, unseal
 
 from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate.content import UNREADABLE_PART
 from deepseek_proxy.translate.history import (
     AssistantText,
     Entry,
