@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
+    AnyHttpUrl,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,7 +29,10 @@ from pydantic import (
 MIN_KEY_CHARACTERS: Final = 16
 MAX_KEY_CHARACTERS: Final = 512
 
-_SHA256 = r"^[0-9a-f]{64}$"
+KEYS_PAGE: Final = "https://platform.deepseek.com/api_keys"
+_WEB_LOGIN: Final = frozenset({"email", "mobile", "password"})
+_SHA256: Final = r"^[0-9a-f]{64}$"
+_NAME: Final = r"^[\w.@+-]{1,64}$"
 
 PROXY_SCHEMES: Final = ("http", "https", "socks4", "socks5", "socks5h")
 DIRECT: Final = "direct"
@@ -70,7 +75,7 @@ class ClientKey(BaseModel):
         None, description="SHA-256 of the key in hexadecimal digits, in place of the key itself."
     )
     name: str = Field(
-        pattern=r"^[\w.@+-]{1,64}$",
+        pattern=_NAME,
         description="Who this is, in logs, and for what is stored and counted: change the key, not the name. "
         "By default it is made of the key's digest.",
     )
@@ -160,6 +165,156 @@ def proxy_url(given: SecretStr) -> SecretStr:
 
 
 ProxyUrl = Annotated[SecretStr, AfterValidator(proxy_url)]
+
+
+def plain_url(url: AnyHttpUrl) -> AnyHttpUrl:
+    """`url`. Raises `ValueError` where it is more than an address and a path."""
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("a base URL has no user, password, query or fragment")
+    return url
+
+
+BaseUrl = Annotated[AnyHttpUrl, AfterValidator(plain_url)]
+
+
+def _renamed(models: Any) -> Any:
+    """A list of names stands for a table in which each keeps its own."""
+    if isinstance(models, list | tuple) and all(isinstance(name, str) for name in models):
+        return {name: name for name in models}
+    return models
+
+
+class Account(BaseModel):
+    """One account at DeepSeek, or at another host that serves its models with the same API.
+
+    A text alone stands for the key. Exactly one of `api_key`, `api_key_file` and `token` is given. The fields
+    from `reasoning_field` on say in which ways such a host differs; DeepSeek's own needs none of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(
+        pattern=_NAME,
+        description="What it is called in logs, in metrics and for what is counted. By default it is made of "
+        "the key's digest.",
+    )
+    api_key: SecretStr = Field(
+        validation_alias=AliasChoices("api_key", "token"),
+        description="The API key; `token` means the same.",
+    )
+    api_key_file: Path | None = Field(None, description="File that holds the key.")
+    base_url: BaseUrl | None = Field(None, description="Base URL of its host; `upstream_url` by default.")
+    models: Annotated[Mapping[str, str], BeforeValidator(_renamed)] = Field(
+        {},
+        description="The only models that it serves: their names, or a table from DeepSeek's names to the "
+        "host's own. All by default.",
+    )
+    group: str | None = Field(
+        None,
+        pattern=_NAME,
+        description="Accounts of one group share one limit: DeepSeek counts the requests of an account, "
+        "whichever of its keys they use.",
+    )
+    max_concurrency: Count | None = Field(
+        None,
+        description="Requests at the same time, over all models. By default what DeepSeek allows for each "
+        "model.",
+    )
+    proxy: ProxyUrl | None = Field(
+        None, description="Its own proxy, in place of every other; `direct` for none at all."
+    )
+    weight: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(
+        1, description="How much of the load it takes, compared with others."
+    )
+    search: bool | None = Field(
+        None,
+        description="Whether its host has DeepSeek's web search. By default those without a `base_url` have.",
+    )
+    reasoning_field: Literal["reasoning_content", "reasoning", ""] = Field(
+        "reasoning_content",
+        description="What thinking is called in the messages that it takes; empty: it takes none.",
+    )
+    thinking_on: Mapping[str, Any] | None = Field(
+        None,
+        description="Fields that switch thinking on, in place of DeepSeek's "
+        '`thinking: {"type": "enabled"}`.',
+    )
+    thinking_off: Mapping[str, Any] | None = Field(None, description="Fields that switch thinking off.")
+    omit: tuple[str, ...] = Field((), description="Fields of a request that it does not take.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, given: Any) -> Any:
+        """With the key from its file, and a name."""
+        if isinstance(given, str):
+            given = {"api_key": given}
+        if not isinstance(given, Mapping):
+            return given
+        if not _WEB_LOGIN.isdisjoint(given):
+            raise ValueError(
+                "logins to DeepSeek's web application (email, mobile, password) are not used here, only its "
+                f"official API: make an API key at {KEYS_PAGE} and set it as api_key"
+            )
+        values = dict(given)
+        sources = [name for name in ("api_key", "api_key_file", "token") if values.get(name)]
+        if len(sources) != 1:
+            raise ValueError("exactly one of api_key, api_key_file and token has to be given")
+        if sources == ["api_key_file"]:
+            try:
+                values["api_key"] = Path(values["api_key_file"]).expanduser().read_text("utf-8").strip()
+            except (OSError, ValueError, TypeError):
+                values["api_key"] = "unread"  # _readable says so, together with all other mistakes
+        if not values.get("name"):
+            # Of the digest's digest: the name is shown, and must not help to find the key.
+            key = _text(values.get("api_key") or values.get("token"))
+            values["name"] = f"account-{digest_of(digest_of(key))[:8]}"
+        return values
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        return path if path is None else readable(path.expanduser())
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_into_a_header(cls, key: SecretStr) -> SecretStr:
+        return one_word(key)
+
+    @property
+    def shares_with(self) -> str:
+        """The name under which its requests are counted."""
+        return self.group or self.name
+
+    @property
+    def can_search(self) -> bool:
+        return self.search if self.search is not None else self.base_url is None
+
+    def serves(self, model: str) -> bool:
+        return not self.models or model in self.models
+
+
+def distinct(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+    """`accounts`. Raises `ValueError` where two have a name or a key in common, or a group has two limits."""
+    names: dict[str, int] = {}
+    keys: dict[tuple[str, str], int] = {}
+    limits: dict[str, tuple[int, int | None]] = {}
+    for index, account in enumerate(accounts):
+        first = names.setdefault(account.name, index)
+        if first != index:
+            raise ValueError(f"[{index}].name: [{first}] is called {account.name}, too")
+        first = keys.setdefault((account.api_key.get_secret_value(), str(account.base_url)), index)
+        if first != index:
+            raise ValueError(f"[{index}].api_key: the key of [{first}]")
+        first, limit = limits.setdefault(account.shares_with, (index, account.max_concurrency))
+        if limit != account.max_concurrency:
+            raise ValueError(
+                f"[{index}].max_concurrency: accounts of a group share one limit, and [{first}] of group "
+                f"{account.shares_with} has another one"
+            )
+    return accounts
+
+
+Accounts = Annotated[tuple[Account, ...], AfterValidator(distinct)]
 
 
 def _text(key: Any) -> str:

@@ -42,7 +42,16 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from deepseek_proxy import models
-from deepseek_proxy.credentials import ClientKey, ProxyUrl, long_enough, one_word, readable
+from deepseek_proxy.credentials import (
+    Account,
+    Accounts,
+    BaseUrl,
+    ClientKey,
+    ProxyUrl,
+    long_enough,
+    one_word,
+    readable,
+)
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
@@ -61,7 +70,7 @@ _VERCEL_VARIABLES = ("VERCEL", "VERCEL_IPC_PATH")
 _KEY_NAMES = (f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY", "deepseek_api_key")
 
 
-_PARTS: Mapping[str, type[BaseModel]] = {"keys": ClientKey}
+_PARTS: Mapping[str, type[BaseModel]] = {"keys": ClientKey, "accounts": Account}
 """Settings that are lists of tables, and what one table is."""
 
 
@@ -124,7 +133,7 @@ class Settings(BaseSettings):
     )
 
     # -- the upstream
-    upstream_url: AnyHttpUrl = Field(
+    upstream_url: BaseUrl = Field(
         AnyHttpUrl("https://api.deepseek.com"),
         description="Base URL of the DeepSeek API; `/chat/completions` is added to it.",
     )
@@ -141,6 +150,19 @@ class Settings(BaseSettings):
         None,
         description="Proxy for upstream connections: `http`, `https`, `socks4`, `socks5` or `socks5h` "
         "(`socks5h://user:password@host:port`). None by default.",
+    )
+    proxy_pool_enabled: bool = Field(
+        False, description="Take the proxies of `proxy_pool` in turns, in place of `upstream_proxy`."
+    )
+    proxy_pool: Annotated[tuple[ProxyUrl, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (),
+        max_length=100,
+        description="Proxies as in `upstream_proxy`, up to 100; the least used comes next. `direct` is none.",
+    )
+    proxy_pool_shared: bool = Field(
+        False,
+        description="Count the uses and the failures of proxies over all workers and machines, not in each "
+        "worker by itself.",
     )
     upstream_ca_file: FilePath | None = Field(
         None, description="CA bundle to trust in place of the built-in one."
@@ -168,6 +190,22 @@ class Settings(BaseSettings):
     )
     upstream_connections: int = Field(
         4096, ge=1, description="Idle upstream connections that one worker keeps for reuse."
+    )
+
+    # -- accounts
+    accounts: Annotated[Accounts, NoDecode, BeforeValidator(_listed)] = Field(
+        (),
+        description="Several accounts to share the work among: a list of keys, or of tables with a key and "
+        "what is special about it. In place of `deepseek_api_key`.",
+    )
+    account_queue: int = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="Most requests that wait for an account, first come, first served; the next gets 429.",
+    )
+    account_queue_seconds: Seconds = Field(
+        60, description="How long a request waits for an account before it gets 429."
     )
 
     # -- models
@@ -373,13 +411,6 @@ class Settings(BaseSettings):
             raise ValueError("OpenTelemetry is not installed; run: pip install 'deepseek-proxy[otel]'")
         return traces
 
-    @field_validator("upstream_url")
-    @classmethod
-    def _plain_url(cls, url: AnyHttpUrl) -> AnyHttpUrl:
-        if url.username or url.password or url.query or url.fragment:
-            raise ValueError("a base URL has no user, password, query or fragment")
-        return url
-
     @field_validator("host")
     @classmethod
     def _without_brackets(cls, host: str) -> str:
@@ -425,7 +456,7 @@ class Settings(BaseSettings):
     @property
     def pays(self) -> bool:
         """Whether requests that bring no DeepSeek key are paid for by the gateway."""
-        return self.deepseek_api_key is not None
+        return self.deepseek_api_key is not None or bool(self.accounts)
 
     @property
     def asks_for_keys(self) -> bool:
@@ -509,7 +540,8 @@ def _complaints(error: ValidationError, values: Mapping[str, Any]) -> Iterator[s
         chosen = () if name in values else variables(name)
         variable = next((name for name in chosen if os.environ.get(name)), None)
         place = f"{path} ({variable})" if variable else path
-        yield f"{place}: {text}" if place else text
+        # A list as a whole complains of one of its parts.
+        yield f"{place}{text}" if text.startswith("[") else f"{place}: {text}" if place else text
 
 
 def _path(location: Sequence[int | str]) -> str:

@@ -1,4 +1,4 @@
-"""The keys of clients as settings: every form, and every mistake with its place."""
+"""Keys of clients, accounts and proxies as settings: every form, and every mistake with its place."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from deepseek_proxy.credentials import ClientKey, digest_of
+from deepseek_proxy.credentials import Account, Accounts, ClientKey, digest_of, proxy_url
 
 KEY = "a-key-of-a-client-0123"
 
 
-def mistakes(given: Any) -> dict[str, str]:
+def mistakes(given: Any, model: type[BaseModel] = ClientKey) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
-        ClientKey.model_validate(given)
+        model.model_validate(given)
     assert KEY not in str(caught.value)
     return {".".join(map(str, detail["loc"])): detail["msg"] for detail in caught.value.errors()}
 
@@ -102,3 +102,128 @@ def test_a_key_without_an_end_has_none() -> None:
 def test_no_key_shows() -> None:
     client = ClientKey.model_validate(KEY)
     assert KEY not in f"{client} {client!r} {client.model_dump()} {client.model_dump_json()}"
+
+
+# -- accounts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [KEY, {"api_key": KEY}, {"token": KEY}])
+def test_an_account_is_its_key(given: Any) -> None:
+    account = Account.model_validate(given)
+    assert account.api_key.get_secret_value() == KEY
+    assert account.name == Account.model_validate(KEY).name
+    assert account.name.removeprefix("account-") not in digest_of(KEY)
+    assert account.shares_with == account.name
+    assert account.can_search
+    assert KEY not in repr(account)
+    assert KEY not in account.model_dump_json()
+
+
+def test_the_key_of_an_account_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    path.write_text(f"{KEY}\n")
+    account = Account.model_validate({"name": "main", "api_key_file": str(path), "group": "company"})
+    assert account.api_key.get_secret_value() == KEY
+    assert account.shares_with == "company"
+
+
+def test_the_models_of_an_account() -> None:
+    every = Account.model_validate(KEY)
+    assert every.serves("deepseek-flash")
+    some = Account.model_validate(
+        {"api_key": KEY, "models": ["deepseek-flash"], "base_url": "https://host/v1"}
+    )
+    assert (some.serves("deepseek-flash"), some.serves("deepseek-v4-pro")) == (True, False)
+    assert not some.can_search
+    renamed = Account.model_validate({"api_key": KEY, "models": {"deepseek-flash": "host/flash"}})
+    assert renamed.models == {"deepseek-flash": "host/flash"}
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "words"),
+    [
+        ({"email": "someone@example.com", "password": KEY}, "", "https://platform.deepseek.com/api_keys"),
+        ({"mobile": "123456", "password": KEY, "api_key": KEY}, "", "web application"),
+        ({"email": "", "password": "", "token": KEY}, "", "official API"),
+        ({"name": "nothing"}, "", "exactly one"),
+        ({"api_key": KEY, "token": KEY}, "", "exactly one"),
+        ({"api_key_file": "/no/such/file"}, "api_key_file", "cannot be read"),
+        ({"api_key": f"two words {KEY}"}, "api_key", "one word"),
+        ({"api_key": KEY, "base_url": "https://user:password@host"}, "base_url", "base URL"),
+        ({"api_key": KEY, "base_url": "host"}, "base_url", "valid URL"),
+        ({"api_key": KEY, "proxy": f"ftp://user:{KEY}@host"}, "proxy", "socks5h://"),
+        ({"api_key": KEY, "weight": 0}, "weight", "greater"),
+        ({"api_key": KEY, "max_concurrency": 0}, "max_concurrency", "greater"),
+        ({"api_key": KEY, "models": "flash"}, "models", "dictionary"),
+        ({"api_key": KEY, "reasoning_field": "thoughts"}, "reasoning_field", "reasoning_content"),
+        ({"api_key": KEY, "nickname": "x"}, "nickname", "Extra"),
+    ],
+)
+def test_a_mistake_in_an_account_has_its_place(given: Any, place: str, words: str) -> None:
+    found = mistakes(given, Account)
+    assert list(found) == [place]
+    assert words in found[place]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([{"api_key": "k1", "name": "a"}, {"api_key": "k2", "name": "a"}], "[1].name: [0] is called a, too"),
+        (["k1", "k2", "k1"], "[2].name"),
+        (
+            [{"api_key": "k1", "name": "a"}, {"api_key": "k1", "name": "b"}],
+            "[1].api_key: the key of [0]",
+        ),
+        (
+            [
+                {"api_key": "k1", "group": "g", "max_concurrency": 5},
+                {"api_key": "k2", "group": "g", "max_concurrency": 6},
+            ],
+            "[1].max_concurrency: accounts of a group share one limit",
+        ),
+    ],
+)
+def test_accounts_are_distinct(given: Any, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Accounts).validate_python(given)
+    assert words in str(caught.value)
+
+
+# -- proxies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", ""),
+        ("direct", ""),
+        ("http://proxy:3128", "http://proxy:3128"),
+        ("https://user:p%40ss@proxy:3128/", "https://user:p%40ss@proxy:3128"),
+        ("socks4://user@10.0.0.1:1080", "socks4://user:@10.0.0.1:1080"),
+        ("socks5://[::1]:1080", "socks5://[::1]:1080"),
+        ("socks5h://proxy", "socks5h://proxy"),
+    ],
+)
+def test_a_proxy(given: str, meant: str) -> None:
+    assert proxy_url(SecretStr(given)).get_secret_value() == meant
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "proxy:3128",
+        "ftp://secret@proxy",
+        "http://",
+        "http://secret@",
+        "http://proxy:0",
+        "http://proxy:99999",
+        "http://proxy/path",
+        "http://proxy?secret",
+        "http://[secret",
+        "secret",
+    ],
+)
+def test_no_proxy_and_not_shown(given: str) -> None:
+    with pytest.raises(ValueError, match="not a proxy") as caught:
+        proxy_url(SecretStr(given))
+    assert "secret" not in str(caught.value)
