@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from flask import Blueprint, Response, request
 
 from deepseek_proxy.api import auth
 from deepseek_proxy.api.body import read_object
 from deepseek_proxy.api.exchange import current_exchange
 from deepseek_proxy.api.gateway import current_gateway, new_id
+from deepseek_proxy.api.standing import parsed, store_for
 from deepseek_proxy.errors import NotFound
 from deepseek_proxy.store.base import Conversation, Item
 from deepseek_proxy.store.store import Store
@@ -128,12 +128,10 @@ def _place() -> tuple[Store, str]:
     gateway = current_gateway()
     current_exchange().dialect = "responses"
     caller = auth.identify(request, gateway)
-    if gateway.store is None:
-        raise NotFound(
-            "This gateway keeps no conversations, its store is off ('store_url'): "
-            "send the whole conversation in 'input'."
-        )
-    return gateway.store, caller.tenant
+    store = store_for(gateway, caller)
+    if store is None:
+        raise NotFound("No conversations are kept here: send the whole conversation in 'input'.")
+    return store, caller.tenant
 
 
 def _body() -> Mapping[str, Any]:
@@ -155,7 +153,7 @@ def _new_items(store: Store, owner: str, given: Sequence[Any]) -> list[Item]:
     items: Sequence[Any] = given
     if wanted := references.referenced(given):
         found = store.find_items(owner, wanted).values()
-        items = references.resolved(given, {i.id: orjson.loads(shown(i.id, i.json)) for i in found})
+        items = references.resolved(given, {item.id: parsed(item) for item in found}, "items")
     table = ToolTable(current_gateway().settings.tool_name_limit)
     InputReader(table, lambda _purpose, _token: None, Counter()).read(items, param="items")
     return [Item(id, jsontext.dumps(item)) for id, item in stored_items(items, new_id, "items")]

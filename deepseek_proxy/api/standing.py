@@ -14,12 +14,12 @@ import orjson
 
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
 from deepseek_proxy.api.recorder import Forgetful, Recorder
-from deepseek_proxy.api.storing import StoreRecorder
+from deepseek_proxy.api.storing import ConversationRecorder, StoreRecorder
 from deepseek_proxy.errors import InvalidRequest, NotFound
 from deepseek_proxy.store.base import ENDED, Head, Item
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate import fields, jsontext
-from deepseek_proxy.translate.responses import references
+from deepseek_proxy.translate.responses import conversations, references
 from deepseek_proxy.translate.responses.place import Place
 from deepseek_proxy.translate.responses.stored_items import shown, stored_items
 
@@ -48,9 +48,9 @@ def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing
 
     Raises `InvalidRequest` for what is not there, or cannot be together, and `StoreUnavailable`.
     """
-    store = gateway.store
+    store = store_for(gateway, caller)
     background = fields.boolean(body, "background", False)
-    stores = fields.boolean(body, "store", True) and _may_store(gateway, caller)
+    stores = fields.boolean(body, "store", True) and store is not None
     if background and not stores:
         raise InvalidRequest(
             "A background response has to be stored, and this one is not: leave 'background' out"
@@ -74,6 +74,9 @@ def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing
             background=background,
             goes_on=gateway.settings.store_when_down == "continue",
         )
+    elif store is not None and origin.conversation is not None:
+        own = own_items(body.get("input"))
+        recorder = ConversationRecorder(store, caller.tenant, origin.conversation, own)
     return Standing(body, place, recorder)
 
 
@@ -98,26 +101,17 @@ def _not_found(message: str) -> InvalidRequest:
     return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
 
 
-def _may_store(gateway: Gateway, caller: Caller) -> bool:
-    return gateway.store is not None and (caller.client is None or caller.client.store)
+def store_for(gateway: Gateway, caller: Caller) -> Store | None:
+    """Where things are kept for this caller; None where nothing is."""
+    return gateway.store if caller.client is None or caller.client.store else None
 
 
 def _origin(store: Store | None, owner: str, body: Mapping[str, Any]) -> Origin:
-    previous = fields.string(body, "previous_response_id")
-    if previous is not None and body.get("conversation") is not None:
-        raise InvalidRequest(
-            "'previous_response_id' and 'conversation' cannot be used together: send one of them.",
-            param="previous_response_id",
-            code="mutually_exclusive_parameters",
-        )
-    if previous is not None:
-        return _after(store, owner, previous)
-    conversation = body.get("conversation")
-    if isinstance(conversation, dict):
-        conversation = fields.required_string(conversation, "id", "conversation")
+    conversation = conversations.named(body)
     if conversation is not None:
-        return _inside(store, owner, fields.required_string({"conversation": conversation}, "conversation"))
-    return Origin()
+        return _inside(store, owner, conversation)
+    previous = fields.string(body, "previous_response_id")
+    return _after(store, owner, previous) if previous is not None else Origin()
 
 
 def _after(store: Store | None, owner: str, id: str) -> Origin:
@@ -149,7 +143,7 @@ def _inside(store: Store | None, owner: str, id: str) -> Origin:
         )
     page = store.conversation_items(owner, id)
     if page is None:
-        raise NotFound(f"Conversation with id '{id[:200]}' not found.", param="conversation")
+        raise conversations.not_found(id, "conversation")
     return Origin([parsed(item) for item in page.items], conversation=id)
 
 

@@ -97,15 +97,10 @@ class StoreRecorder:
             return
         if frames:
             recording.append(number, frames)
-        output = [Item(item["id"], jsontext.dumps(item)) for item in response["output"]]
-        said = () if response["status"] == "failed" else (*self._own, *output)
+        said = _said(self._own, response) if self._conversation is not None else ()
         try:
             self._store.finish(
-                recording,
-                response["status"],
-                jsontext.dumps(response),
-                output,
-                said if self._conversation is not None else (),
+                recording, response["status"], jsontext.dumps(response), _output(response), said
             )
         except Exception:
             logger.exception("response %s has ended, and could not be stored", response["id"])
@@ -118,3 +113,37 @@ class StoreRecorder:
             self._store.discard(recording)
         except StoreUnavailable as error:  # left behind, it counts as abandoned, and expires
             logger.warning("a response that was not to be is still stored: %s", error.message)
+
+
+class ConversationRecorder:
+    """A `Recorder` of a response that is not stored, in a conversation that keeps what was said."""
+
+    warning = None
+    record = None
+
+    def __init__(self, store: Store, owner: str, conversation: str, own: Sequence[Item]) -> None:
+        self._store = store
+        self._owner = owner
+        self._conversation = conversation
+        self._own = own
+
+    def begin(self, response: Mapping[str, Any]) -> bool:
+        return False
+
+    def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
+        try:
+            self._store.add_items(self._owner, self._conversation, _said(self._own, response))
+        except Exception:
+            logger.exception("what response %s said is not in its conversation", response["id"])
+
+    def drop(self) -> None:
+        pass
+
+
+def _output(response: Mapping[str, Any]) -> list[Item]:
+    return [Item(item["id"], jsontext.dumps(item)) for item in response["output"]]
+
+
+def _said(own: Sequence[Item], response: Mapping[str, Any]) -> Sequence[Item]:
+    """What a response adds to its conversation: nothing where it has failed, and will be asked for again."""
+    return () if response["status"] == "failed" else (*own, *_output(response))

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 from api.conftest import KEY, Face
+from harness import deepseek
+from harness.fake_upstream import FakeUpstream
+from harness.wire import Request, Wire
 from openai.types.conversations import Conversation, ConversationItem, ConversationItemList
 from pydantic import TypeAdapter
 from werkzeug.test import TestResponse
@@ -13,6 +16,13 @@ Make = Callable[..., Face]
 
 HELLO = {"role": "user", "content": "hello"}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
+
+
+def cut_off(_: Request, wire: Wire) -> None:
+    """An answer that breaks off."""
+    wire.start_stream()
+    wire.chunk(deepseek.opening() + deepseek.text("Hel"))
+    wire.close()
 
 
 class Client:
@@ -179,7 +189,86 @@ def test_what_another_client_keeps_does_not_exist(
 def test_an_item_of_another_client_cannot_be_named(face: Face, client: Client) -> None:
     client.create(items=[{**HELLO, "id": "msg_1"}])
     answer = Client(face, "sk-somebody-else")("POST", body={"items": [{"id": "msg_1"}]})
-    assert answer.status_code == 400
+    assert error_of(answer) == (400, "items", None)
+
+
+# -- answers in a conversation ---------------------------------------------------------------------
+
+
+@pytest.fixture(params=[True, False], ids=["streamed", "whole"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def roles(upstream: FakeUpstream) -> list[str]:
+    """Who speaks in the messages of the latest request."""
+    return [message["role"] for message in upstream.requests[-1].json()["messages"]]
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_what_is_asked_and_answered_is_added(
+    face: Face, client: Client, upstream: FakeUpstream, stream: bool, store: bool
+) -> None:
+    id = client.create(items=[{"role": "developer", "content": "Be brief."}])["id"]
+    for asked in ("one", "two"):
+        face.finish(face.ask(input=asked, conversation=id, stream=stream, store=store))
+    assert roles(upstream) == ["system", "user", "assistant", "user"]
+    items = client("GET", f"/{id}/items", order="asc").json["data"]
+    said = [item["role"] for item in items if item["type"] == "message"]
+    assert said == ["developer", "user", "assistant", "user", "assistant"]
+
+
+def test_an_answer_says_in_which_conversation_it_stands(face: Face, client: Client) -> None:
+    id = client.create()["id"]
+    assert face.ask(conversation={"id": id}).json["conversation"] == {"id": id}
+    assert "conversation" not in face.ask().json
+
+
+def test_what_failed_is_not_added(face: Face, client: Client, upstream: FakeUpstream, stream: bool) -> None:
+    id = client.create(items=[HELLO])["id"]
+    upstream.serve(cut_off)
+    face.finish(face.ask(conversation=id, stream=stream))
+    assert client.texts(id) == ["hello"]
+
+
+def test_a_conversation_that_is_deleted_meanwhile_stays_so(face: Face, client: Client) -> None:
+    id = client.create()["id"]
+    answer = face.ask(conversation=id, stream=True)
+    client("DELETE", f"/{id}")
+    assert face.events(answer)[-1]["type"] == "response.completed"
+    assert client("GET", f"/{id}").status_code == 404
+
+
+def test_an_item_that_was_taken_out_is_not_told(face: Face, client: Client, upstream: FakeUpstream) -> None:
+    id = client.create(items=[{**HELLO, "id": "msg_1"}, {**HELLO, "content": "bye"}])["id"]
+    client("DELETE", f"/{id}/items/msg_1")
+    face.finish(face.ask(conversation=id))
+    said = [message["content"] for message in upstream.requests[-1].json()["messages"]]
+    assert said == ["bye", "hi"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ({"conversation": "conv_unknown"}, 404, "conversation"),
+        ({"conversation": {"id": "conv_unknown"}}, 404, "conversation"),
+        ({"conversation": 7}, 400, "conversation"),
+        ({"conversation": {}}, 400, "conversation.id"),
+        ({"conversation": "conv_1", "previous_response_id": "resp_1"}, 400, "previous_response_id"),
+    ],
+)
+def test_a_conversation_that_cannot_be_gone_on_with(
+    face: Face, upstream: FakeUpstream, fields: dict[str, Any], status: int, param: str
+) -> None:
+    assert error_of(face.ask(**fields))[:2] == (status, param)
+    assert upstream.requests == []
+
+
+def test_nobody_speaks_in_the_conversation_of_another(face: Face, client: Client) -> None:
+    id = client.create(items=[HELLO])["id"]
+    answer = face.ask({"Authorization": "Bearer sk-somebody-else"}, conversation=id)
+    assert error_of(answer)[:2] == (404, "conversation")
+    assert client.texts(id) == ["hello"]
 
 
 # -- mistakes --------------------------------------------------------------------------------------
@@ -234,7 +323,15 @@ def test_nothing_is_changed_by_a_request_that_is_refused(client: Client) -> None
 def test_where_nothing_is_kept_there_are_none(make: Make) -> None:
     answer = Client(make(store_url="off"))("POST", body={})
     assert error_of(answer) == (404, None, "not_found")
-    assert "store" in answer.json["error"]["message"]
+    assert "'input'" in answer.json["error"]["message"]
+
+
+def test_there_are_none_for_a_key_that_may_not_store(make: Make) -> None:
+    key = "a-key-of-the-gateway-1"
+    face = make(
+        store_url="memory:", keys=[{"key": key, "name": "ann", "store": False}], deepseek_api_key="sk-own"
+    )
+    assert error_of(Client(face, key)("POST", body={})) == (404, None, "not_found")
 
 
 def test_each_request_has_its_line(face: Face, client: Client) -> None:

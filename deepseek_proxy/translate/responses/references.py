@@ -18,26 +18,30 @@ def referenced(value: object) -> list[str]:
     return [str(item.get("id")) for item in items if _is_reference(item)]
 
 
-def resolved(items: Sequence[Any], found: Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    """The items of an `input` with those in place that they refer to. Raises `InvalidRequest` for a reference
-    to what is not `found`."""
-    return [_resolved(item, found) if _is_reference(item) else item for item in items]
+def resolved(items: Sequence[Any], found: Mapping[str, Mapping[str, Any]], param: str = "input") -> list[Any]:
+    """The items that a client sent at `param`, with those in place that they refer to.
+
+    Raises `InvalidRequest` for a reference to what is not `found`.
+    """
+    return [_resolved(item, found, param) if _is_reference(item) else item for item in items]
 
 
-def not_found(id: object) -> InvalidRequest:
+def not_found(id: object, param: str = "input") -> InvalidRequest:
     """OpenAI's words for a reference to nothing."""
     return InvalidRequest(
         f"Item with id '{id}' not found. Items are not persisted when `store` is set to false. Try again "
         "with `store` set to true, or remove this item from your input.",
-        param="input",
+        param=param,
     )
 
 
-def _resolved(reference: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+def _resolved(
+    reference: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], param: str
+) -> Mapping[str, Any]:
     id = reference.get("id")
     item = found.get(str(id))
     if item is None:
-        raise not_found(id)
+        raise not_found(id, param)
     return item
 
 

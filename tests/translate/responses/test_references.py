@@ -28,5 +28,5 @@ def test_what_refers_to_nothing(value: Any) -> None:
 
 def test_what_is_not_found_is_named_in_openais_words() -> None:
     with pytest.raises(InvalidRequest, match=r"^Item with id 'rs_2' not found\.") as caught:
-        resolved([{"type": "item_reference", "id": "rs_2"}], {"rs_1": STORED})
-    assert caught.value.param == "input"
+        resolved([{"type": "item_reference", "id": "rs_2"}], {"rs_1": STORED}, "items")
+    assert caught.value.param == "items"
