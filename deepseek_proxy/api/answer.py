@@ -194,25 +194,19 @@ class Answer:
         """The machine at its end, and the stream that the answer would have been; empty without a witness."""
         machine = self._make_machine()
         began = self._exchange.started  # asking again gets no more time
-        structured = self._request.structured
-        tidy = structured.extract if structured else None
         frames = [machine.start()] if self._witness is not None else []
         try:
-            frames.append(self._complete_turn(upstream, machine, began, tidy))
+            frames.append(self._complete_turn(upstream, machine, began))
             while machine.actions is not None:
                 frames.append(machine.found(self._outcomes(machine.actions)))
-                frames.append(self._complete_turn(self._turn_of(machine), machine, began, tidy))
+                frames.append(self._complete_turn(self._turn_of(machine), machine, began))
         finally:
             _note(self._exchange, machine)
         return machine, b"".join(frames)
 
-    def _complete_turn(
-        self,
-        upstream: Mapping[str, Any],
-        machine: Machine,
-        began: float,
-        tidy: Callable[[str], str] | None,
-    ) -> bytes:
+    def _complete_turn(self, upstream: Mapping[str, Any], machine: Machine, began: float) -> bytes:
+        structured = self._request.structured
+        tidy = structured.extract if structured and "response_format" in upstream else None
         call, meter = self._open(upstream, began)
         try:
             body = call.read_all(self._gateway.settings.max_answer_bytes, self._check)

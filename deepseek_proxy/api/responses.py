@@ -114,8 +114,8 @@ def input_tokens() -> Response:
     exchange.dialect = "responses"
     caller = auth.identify(request, gateway)
     body = read_object(request, gateway.settings)
-    named = {**body, "model": body.get("model") or gateway.settings.default_model}  # OpenAI needs none here
-    parsed = parse(named, _context(gateway, caller))
+    model = body.get("model") or gateway.settings.default_model  # OpenAI needs none here
+    parsed = parse({**body, "model": model, "context_management": None}, _context(gateway, caller))
     exchange.model, exchange.upstream_model = parsed.resolved.requested, parsed.resolved.model.id
     counted = tokens.prompt_tokens(parsed.upstream, Counter())
     return Response(
@@ -190,5 +190,5 @@ def _machine(
     if for_codex:
         options = codex.adapted(options)
     if parsed.compacted_texts is not None:
-        return CompactionStream(envelope, options, parsed.compacted_texts)
+        return CompactionStream(envelope, options, parsed.compacted_texts, parsed.kept_texts)
     return ResponseStream(envelope, options)

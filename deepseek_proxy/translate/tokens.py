@@ -121,6 +121,11 @@ def _parts_tokens(parts: Sequence[Part], count: Count) -> int:
     )
 
 
+def exceeds(body: Mapping[str, Any], tokens: int, count: Count) -> bool:
+    """Whether a prompt has more than `tokens`; counted only where its bytes do not show that it has not."""
+    return prompt_tokens(body, size_in_bytes) > tokens and prompt_tokens(body, count) > tokens
+
+
 def _chosen(tools: Sequence[Mapping[str, Any]], choice: object) -> Sequence[Mapping[str, Any]]:
     """The tools in the prompt: one alone, where it is named."""
     if not isinstance(choice, dict):

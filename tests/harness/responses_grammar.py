@@ -58,7 +58,9 @@ ID_PREFIXES: Final = {
     "apply_patch_call": "apc_",
     "tool_search_call": "tsc_",
     "web_search_call": "ws_",
+    "compaction": "cmp_",
 }
+WITHOUT_STATUS: Final = frozenset({"reasoning", "compaction"})
 SEARCH_STAGES: Final = ("in_progress", "searching", "completed")
 ONE_AT_A_TIME: Final = frozenset({"message", "reasoning"})
 TERMINAL: Final = ("response.completed", "response.incomplete", "response.failed")
@@ -151,6 +153,8 @@ class _ItemJudge:
         for name, parts in self.parts.items():
             if parts or shown.get(name):
                 assert shown[name] == parts, f"the item's {name} is not what was streamed"
+        if shown["type"] == "compaction":
+            assert shown == self.added, "a compaction is whole from the start"
         for family in CALLS.values():
             if shown["type"] == family.item_type:
                 assert shown[family.key] == self.text, f"the item's {family.key} is not what was streamed"
@@ -347,9 +351,9 @@ class _StreamJudge:
             assert item["summary"] == []
         elif item["type"] == "web_search_call":
             assert item["action"]["type"] in ("search", "open_page")
-        else:
+        elif item["type"] != "compaction":
             assert 0 < len(item["call_id"]) <= 64
-        assert item["type"] == "reasoning" or item["status"] == "in_progress"
+        assert item["type"] in WITHOUT_STATUS or item["status"] == "in_progress"
         self.open[len(self.announced)] = _ItemJudge(item)
         self.announced.append(item)
 
@@ -362,7 +366,7 @@ class _StreamJudge:
         judge.assert_closable(item.get("status"))
         judge.assert_state(item)
         failed = {"failed"} if item["type"] == "web_search_call" else set()
-        assert item["type"] == "reasoning" or item["status"] in {"completed", "incomplete"} | failed
+        assert item["type"] in WITHOUT_STATUS or item["status"] in {"completed", "incomplete"} | failed
         self.closed[index] = item
 
     def _inside(self, event: Event) -> None:
@@ -379,9 +383,11 @@ def _assert_well_formed(item: Mapping[str, Any]) -> None:
     assert len(item["id"]) > len(prefix)
     for key in ABSENT_WHEN_UNUSED:
         assert key not in item or item[key], f"{key} is there without a value"
+    assert item["type"] not in WITHOUT_STATUS or "status" not in item
     if item["type"] == "reasoning":
-        assert "status" not in item
         assert isinstance(item["summary"], list)
+    if item["type"] == "compaction":
+        assert item["encrypted_content"], "a compaction that holds nothing"
 
 
 def _assert_states(status: str, output: Sequence[Mapping[str, Any]]) -> None:

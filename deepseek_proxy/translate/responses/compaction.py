@@ -2,9 +2,10 @@
 
 Codex has two forms: a `compaction_trigger` at the end of a streamed request, answered with exactly one
 `compaction` item (0.142 and later), and `POST /v1/responses/compact`, answered with JSON (0.104 to
-0.130, and the SDKs). Both are one turn of the model with `PROMPT` as its last message. The sealed text
-holds the summary and every user message, so that it needs no other state. Codex keeps user messages of
-its own beside the item: those are not repeated when it is expanded.
+0.130, and the SDKs). With `context_management`, the gateway compacts by itself above a number of tokens: the
+item comes first in the output, and the answer goes on from the summary. In each case it is one turn of the
+model with `PROMPT` as its last message. The sealed text holds the summary and every user message, so that it
+needs no other state. User messages that stay beside the item are not repeated when it is expanded.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import orjson
 
 from deepseek_proxy.errors import ContentRejected, UpstreamError
 from deepseek_proxy.translate import ids, jsontext
-from deepseek_proxy.translate.history import Entry, TextPart, UserMessage
+from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
 from deepseek_proxy.translate.hub import Delta, Literal, Stage
+from deepseek_proxy.translate.lookup import Outcome
 from deepseek_proxy.translate.responses import codex
 from deepseek_proxy.translate.responses.options import StreamOptions
 from deepseek_proxy.translate.responses.output import CompactionItem, ItemStatus, TextBuffer
@@ -67,6 +69,21 @@ def unpack(text: str) -> Compaction | None:
         return None
 
 
+def kept_entries(entries: Iterable[Entry]) -> list[Entry]:
+    """What stays beside the summary of a conversation: the messages of the user and of the system."""
+    return [
+        entry
+        for entry in entries
+        if isinstance(entry, SystemText) or (isinstance(entry, UserMessage) and not _is_expanded(entry))
+    ]
+
+
+def _is_expanded(message: UserMessage) -> bool:
+    """Whether a message comes from an earlier compaction."""
+    first = message.parts[0] if message.parts else None
+    return isinstance(first, TextPart) and first.text.startswith((_LEAD, _MISSING_LEAD))
+
+
 def user_texts(entries: Iterable[Entry]) -> tuple[str, ...]:
     """What the user wrote in a conversation, message by message; also before an earlier compaction."""
     texts = []
@@ -109,15 +126,26 @@ def _all_texts(content: object) -> list[str]:
 class CompactionStream(ResponseStream):
     """The stream machine of a compaction: the model's text becomes one sealed item, its thinking none.
 
-    Nothing but lifecycle events is sent before the summary is whole.
+    Nothing but lifecycle events is sent before the summary is whole. With `kept_texts`, the user's messages
+    that stay in the conversation, the item does not end the response: the answer itself is the next turn.
     """
 
-    def __init__(self, envelope: Envelope, options: StreamOptions, texts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        envelope: Envelope,
+        options: StreamOptions,
+        texts: Sequence[str],
+        kept_texts: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(envelope, options)
         self._user_texts = texts
+        self._kept_texts = kept_texts
         self._summary = TextBuffer()
+        self._answers = False  # whether the compaction is over, and the answer has begun
 
     def feed(self, delta: Delta) -> bytes:
+        if self._answers:
+            return super().feed(delta)
         if isinstance(delta, Literal):
             if delta.stage is Stage.CONTENT:
                 self._summary.add(delta.json)
@@ -129,19 +157,44 @@ class CompactionStream(ResponseStream):
         return b""
 
     def finish(self) -> bytes:
-        summary = self._summary.text.strip()
-        if self.finish_reason in ("stop", "tool_calls") and not summary:
+        if self._answers:
+            return super().finish()
+        ended = self.finish_reason in ("stop", "tool_calls")
+        if ended and not self._summary.text.strip():
             return self.fail(UpstreamError("The model wrote no summary of the conversation."))
+        if ended and self._kept_texts is not None and self.response is None:
+            return self._go_on(self._kept_texts)
         if self.finish_reason == "length":
             return self.fail(UpstreamError("The summary of the conversation was cut off."))
         if self.finish_reason == "content_filter":
             return self.fail(ContentRejected(FILTERED))
         return super().finish()
 
+    def _go_on(self, kept_texts: Sequence[str]) -> bytes:
+        """Shows the item, and asks for the turn that answers."""
+        self.rounds.said += self._compaction.expand(kept_texts)
+        self.actions = ()  # nothing has to be run before it
+        self._spent, self._usage = self.usage, None
+        self.finish_reason = None
+        return self._show_item("completed")
+
+    def found(self, outcomes: Sequence[Outcome]) -> bytes:
+        if self._answers:
+            return super().found(outcomes)
+        self._answers = True
+        self._turn_begin = len(self._items)
+        self.actions = None
+        return b""
+
     def _close_all(self, status: ItemStatus) -> bytes:
-        packed = Compaction(self._summary.text.strip(), self._user_texts).pack()
-        item = CompactionItem(
-            self._emit, self._options.new_id, self._options.seal(Purpose.COMPACTION, packed)
-        )
+        return super()._close_all(status) if self._answers else self._show_item(status)
+
+    @property
+    def _compaction(self) -> Compaction:
+        return Compaction(self._summary.text.strip(), self._user_texts)
+
+    def _show_item(self, status: ItemStatus) -> bytes:
+        sealed = self._options.seal(Purpose.COMPACTION, self._compaction.pack())
+        item = CompactionItem(self._emit, self._options.new_id, sealed)
         self._items.append(item)
         return item.open() + self._close(item, status)

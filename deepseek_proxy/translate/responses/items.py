@@ -47,7 +47,7 @@ class InputReader:
         self._session = session
         self._content = ContentReader(notes)
         self._local_shell_calls: dict[str, str] = {}  # item id -> call id
-        self._user_texts: set[str] = set()  # of the user messages read so far
+        self._entries: list[Entry] = []  # of the items read so far
         self.compaction_asked = False
 
     def read(
@@ -62,9 +62,9 @@ class InputReader:
         elif not isinstance(value, list):
             raise fields.invalid_type(param, "a string or an array of items", value)
         self._content.is_fresh = False
-        entries: list[Entry] = []
+        self._entries = []
         for index, item in enumerate(earlier):
-            entries += self._read(item, f"earlier[{index}]")
+            self._read(item, f"earlier[{index}]")
         self.compaction_asked = False  # if it was, that has been answered
         fresh = _first_fresh(value)
         for index, item in enumerate(value):
@@ -72,13 +72,12 @@ class InputReader:
             if not isinstance(item, dict):
                 raise fields.invalid_type(path, "an object", item)
             self._content.is_fresh = index >= fresh and item.get("role") == "user"
-            entries += self._read(item, path)
-        return entries
+            self._read(item, path)
+        return self._entries
 
-    def _read(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
-        read = self._item(item, path)
-        self._user_texts.update(compaction.user_texts(read))
-        return read
+    def _read(self, item: Mapping[str, Any], path: str) -> None:
+        read = self._item(item, path)  # which may shorten the entries before it
+        self._entries += read
 
     def _item(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         kind = item.get("type")
@@ -232,14 +231,19 @@ class InputReader:
     # -- the rest ---------------------------------------------------------------------------------
 
     def compaction(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
-        """A conversation that was compacted here, as its summary and the user's messages not beside it."""
+        """A conversation that was compacted here, as its summary and the user's messages not beside it.
+
+        What stands before it is the conversation that it replaces: of that, the user's and the system's
+        messages stay.
+        """
         token = item.get("encrypted_content")
         opened = self._unseal(Purpose.COMPACTION, token) if isinstance(token, str) else None
         unpacked = compaction.unpack(opened) if opened is not None else None
         if unpacked is None:
             self._notes["item_left_out"] += 1
             return ()
-        return unpacked.expand(self._user_texts)
+        self._entries = compaction.kept_entries(self._entries)
+        return unpacked.expand(compaction.user_texts(self._entries))
 
     def compaction_trigger(self, item: Mapping[str, Any], path: str) -> Sequence[Entry]:
         """The request wants a compaction, not an answer."""

@@ -33,6 +33,7 @@ _INCLUDABLE: Final = (
     "reasoning.encrypted_content",
     "message.output_text.logprobs",
 )
+_MIN_COMPACT_THRESHOLD: Final = 1_000
 _MAX_METADATA: Final = (16, 64, 512)  # pairs, characters of a key, characters of a value
 
 
@@ -57,6 +58,20 @@ def sampling(body: Mapping[str, Any], max_output_tokens: int) -> dict[str, Any]:
         ),
         **sampling_fields.user(body),
     }
+
+
+def compact_threshold(body: Mapping[str, Any], default: int) -> int | None:
+    """Above how many tokens a conversation is to be compacted; None where the client does not ask for it."""
+    found = None
+    for index, entry in enumerate(fields.array(body, "context_management")):
+        path = f"context_management[{index}]"
+        if not isinstance(entry, dict):
+            raise fields.invalid_type(path, "an object", entry)
+        if fields.choice(entry, "type", ("compaction",), path) is None:
+            raise fields.missing(f"{path}.type")
+        threshold = fields.integer(entry, "compact_threshold", low=_MIN_COMPACT_THRESHOLD, path=path)
+        found = default if threshold is None else threshold
+    return found
 
 
 def truncates(body: Mapping[str, Any]) -> bool:

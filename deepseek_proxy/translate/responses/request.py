@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from deepseek_proxy.models import Resolved
-from deepseek_proxy.translate import answer_format, fields, reasoning, truncation
+from deepseek_proxy.translate import answer_format, fields, history, reasoning, tokens, truncation
 from deepseek_proxy.translate.answer_format import AnswerFormat
 from deepseek_proxy.translate.compose import compose, resolve
 from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
 from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
+from deepseek_proxy.translate.responses.management import compacted_first
 from deepseek_proxy.translate.responses.place import NOWHERE, Place
 from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.sealed import Unseal
 from deepseek_proxy.translate.search import Session
-from deepseek_proxy.translate.tokens import Count, tools_tokens
+from deepseek_proxy.translate.tokens import Count
 from deepseek_proxy.translate.tools import ToolTable
 
 
@@ -70,7 +72,10 @@ class ResponsesRequest:
     """Makes the body of a further turn of the same answer, from what the turns before it said and the tokens
     that they wrote. None where every answer takes one turn: the function holds the whole conversation."""
     compacted_texts: Sequence[str] | None
-    """The user's messages, where a compaction is asked for in place of an answer."""
+    """The user's messages, where there is to be a compaction."""
+    kept_texts: Sequence[str] | None
+    """Those that stay in the conversation, where the answer is to follow the compaction in the same response:
+    `upstream` asks for the summary, `next_turn` for the answer."""
     notes: Counter[str]
     """What was repaired or left out, by kind."""
     unknown_fields: tuple[str, ...]
@@ -113,10 +118,10 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     )
 
     sampling = parameters.sampling(body, resolved.model.max_output_tokens)
+    room = truncation.room(resolved.model, mode, sampling.get("max_tokens"))
     if parameters.truncates(body):
-        room = truncation.room(resolved.model, mode, sampling.get("max_tokens"))
-        room -= tools_tokens(table.declarations, context.count)
-        entries, left_out = truncation.shorten(entries, room, context.count)
+        for_tools = tokens.tools_tokens(table.declarations, context.count)
+        entries, left_out = truncation.shorten(entries, room - for_tools, context.count)
         if left_out:
             notes["turn_left_out"] += left_out
 
@@ -133,6 +138,17 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         recall=context.recall,
         notes=notes,
     )
+    takes_turns = search is not None and search.is_offered
+    kept_texts = None
+    threshold = parameters.compact_threshold(body, room)
+    if not compact and threshold is not None and tokens.exceeds(upstream, threshold, context.count):
+        build = partial(
+            history.build, vision=resolved.model.vision, thinking=mode.enabled, recall=context.recall
+        )
+        upstream, next_turn, kept = compacted_first(upstream, next_turn, entries, build)
+        compacted_texts, kept_texts = compaction.user_texts(entries), compaction.user_texts(kept)
+        takes_turns = True
+
     max_searches = fields.integer(body, "max_tool_calls", low=1)
     if search is not None and max_searches is not None:
         search.limit(max_searches)
@@ -151,8 +167,9 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         obfuscate=fields.boolean(options, "include_obfuscation", False, "stream_options"),
         search=search or Session(),
         shows_sources=parameters.includes(body, "web_search_call.action.sources"),
-        next_turn=next_turn if search is not None and search.is_offered else None,
+        next_turn=next_turn if takes_turns else None,
         compacted_texts=compacted_texts,
+        kept_texts=kept_texts,
         notes=notes,
         unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
     )
