@@ -218,9 +218,6 @@ class Backend(Protocol):
     def append(self, pieces: Sequence[LogPiece]) -> None:
         """Adds to event logs; pieces of responses that have ended or are gone are dropped."""
 
-    def rewrite(self, owner: str, id: str, pieces: Sequence[LogPiece]) -> None:
-        """Puts `pieces` in the place of the whole log of a response that has ended, if it is still there."""
-
     def events(self, owner: str, id: str, after: int, most_bytes: int) -> RawEvents | None:
         """From the piece that holds the event `after + 1` on; at least one piece, where there is any."""
 
@@ -270,6 +267,9 @@ class Backend(Protocol):
         """Removes up to `most` of what has expired, or is the oldest where an owner, or all together, have
         more than nine tenths of the limit: thoughts first, then responses that have ended. Returns how many;
         fewer than `most` means that all is done."""
+
+    def tidy(self) -> None:
+        """Called now and then: a moment to do what is due and slow."""
 
     def usage(self, owner: str | None) -> Usage:
         """Of one owner, or of all."""

@@ -22,6 +22,11 @@ from deepseek_proxy.store.base import Backend, Ending, LogPiece, StoredResponse
 from deepseek_proxy.store.packing import compress
 
 FLUSH_SECONDS: Final = 0.25
+"""How old the frames of a background response become before they are written: others may be following."""
+PATIENT_FLUSH_SECONDS: Final = 1.0
+"""The same for a response whose client reads it itself: fewer, larger pieces cost less."""
+FLUSH_BYTES: Final = 64 * 1024
+"""So many frames are written at the next occasion, however young they are."""
 BEAT_SECONDS: Final = 5.0
 BEAT_LAPSES_SECONDS: Final = 30.0
 """A worker is taken for dead when it has not beaten for so long."""
@@ -40,7 +45,7 @@ class Recording:
     `cancel_requested` is kept up to date while it is open; `gaps` says that events were lost.
     """
 
-    __slots__ = ("_first", "_keeper", "_parts", "cancel_requested", "gaps", "response")
+    __slots__ = ("_first", "_keeper", "_parts", "_since", "_size", "cancel_requested", "gaps", "response")
 
     def __init__(self, keeper: Keeper, response: StoredResponse) -> None:
         self.response = response
@@ -49,17 +54,29 @@ class Recording:
         self._keeper = keeper
         self._parts: list[bytes] = []
         self._first = 0
+        self._size = 0
+        self._since = 0.0
 
     def append(self, first: int, frames: bytes) -> None:
         """Adds whole frames to the event log; the first has the sequence number `first`. Never waits."""
         if not self._parts:
             self._first = first
+            self._since = time.monotonic()
             self._keeper.expect(self)
         self._parts.append(frames)
+        self._size += len(frames)
+        if self._size > MAX_WAITING_BYTES:  # the keeper does not keep up at all
+            self.gaps = True
+            self.take()
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to write what was added."""
+        patience = FLUSH_SECONDS if self.response.background else PATIENT_FLUSH_SECONDS
+        return now - self._since >= patience or self._size >= FLUSH_BYTES
 
     def take(self) -> LogPiece | None:
         """What was added since the last time, for the keeper."""
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._size = self._parts, [], 0
         if not parts or self.gaps:
             return None
         return LogPiece(self.response.owner, self.response.id, self._first, compress(b"".join(parts)))
@@ -77,7 +94,7 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._open: dict[tuple[str, str], Recording] = {}
         self._expected: list[Recording] = []
-        self._pieces: deque[tuple[Recording, LogPiece]] = deque()
+        self._pieces: dict[Recording, list[LogPiece]] = {}
         self._endings: deque[tuple[StoredResponse, Ending]] = deque()
         self._waiting_bytes = 0
         self._beaten_at = -BEAT_SECONDS
@@ -124,11 +141,10 @@ class Keeper:
         response = recording.response
         self._open.pop((response.owner, response.id), None)
         with self._lock:
-            self._gather()
-            pieces = [piece for owner, piece in self._pieces if owner is recording]
-            self._pieces = deque(pair for pair in self._pieces if pair[0] is not recording)
+            pieces = self._pieces.pop(recording, [])
             self._waiting_bytes -= sum(len(piece.blob) for piece in pieces)
-            ending = make(pieces, recording.gaps)
+            last = recording.take()
+            ending = make([*pieces, last] if last is not None else pieces, recording.gaps)
             try:
                 return self._backend.finish(response.owner, response.id, ending)
             except StoreUnavailable:
@@ -167,22 +183,26 @@ class Keeper:
         with self._lock:
             self._gather()
             self._write()
+        self._backend.tidy()
         if self._open:
             self.beat()
             self._ask_for_cancels()
         self._sweep()
 
     def _gather(self) -> None:
+        """Takes over what is due."""
+        now = time.monotonic()
         expected, self._expected = self._expected, []
         for recording in expected:
-            piece = recording.take()
-            if piece is None:
+            if not (recording.is_due(now) or self._closed):
+                self._expected.append(recording)
+            elif (piece := recording.take()) is None:
                 continue
-            if self._waiting_bytes + len(piece.blob) > MAX_WAITING_BYTES:
+            elif self._waiting_bytes + len(piece.blob) > MAX_WAITING_BYTES:
                 recording.gaps = True
-                continue
-            self._pieces.append((recording, piece))
-            self._waiting_bytes += len(piece.blob)
+            else:
+                self._pieces.setdefault(recording, []).append(piece)
+                self._waiting_bytes += len(piece.blob)
 
     def _write(self) -> None:
         while self._endings:
@@ -191,8 +211,9 @@ class Keeper:
             self._endings.popleft()
             self._waiting_bytes -= _size(ending)
         if self._pieces:
-            self._backend.append([piece for _, piece in self._pieces])
-            self._waiting_bytes -= sum(len(piece.blob) for _, piece in self._pieces)
+            pieces = [piece for waiting in self._pieces.values() for piece in waiting]
+            self._backend.append(pieces)
+            self._waiting_bytes -= sum(len(piece.blob) for piece in pieces)
             self._pieces.clear()
 
     def _wait_with(self, response: StoredResponse, ending: Ending) -> None:

@@ -1,8 +1,8 @@
 """Runs blocking calls so that only their caller waits.
 
-SQLite waits for disks and for other processes inside C code, where gevent cannot switch to another stream.
-Under gevent the calls of a lane are made by one thread of the operating system; under threads by the caller,
-one at a time. The one module of the store that knows gevent, and only where it has patched the process.
+Where SQLite waits for the disk it does so inside C code, where gevent cannot switch to another stream. Under
+gevent the calls of a lane are made by one thread of the operating system; under threads by the caller, one at
+a time. The one module of the store that knows gevent, and only where it has patched the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 class Lane(Protocol):
     def run(self, call: Callable[[], T]) -> T:
-        """What `call` returns or raises. Calls are made one after another."""
+        """What `call` returns or raises. Calls are made one after another. `call` must not use the locks of
+        `threading`, which under gevent know greenlets only."""
 
     def close(self) -> None: ...
 
@@ -51,7 +52,15 @@ class _NativeLane:
         self._pool = ThreadPool(1)
 
     def run(self, call: Callable[[], T]) -> T:
-        result: T = self._pool.apply(call)
+        def outcome() -> tuple[T | None, BaseException | None]:
+            try:
+                return call(), None
+            except BaseException as error:  # the pool would print it, and then raise it here as well
+                return None, error
+
+        result, error = self._pool.apply(outcome)
+        if error is not None:
+            raise error
         return result
 
     def close(self) -> None:

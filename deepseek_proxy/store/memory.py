@@ -225,14 +225,6 @@ class MemoryBackend:
                     made.log.append((piece.first, piece.blob))
                     self._bytes[piece.owner] += ROW_BYTES + len(piece.blob)
 
-    def rewrite(self, owner: str, id: str, pieces: Sequence[LogPiece]) -> None:
-        with self._lock:
-            made = self._responses.get((owner, id))
-            if made is not None and made.response.status in ENDED:
-                self._bytes[owner] -= made.size
-                made.log = [(piece.first, piece.blob) for piece in pieces]
-                self._bytes[owner] += made.size
-
     def events(self, owner: str, id: str, after: int, most_bytes: int) -> RawEvents | None:
         with self._lock:
             made = self._made(owner, id)
@@ -420,6 +412,9 @@ class MemoryBackend:
             self._bytes[owner] > 0.9 * self._limits.owner_bytes
             or sum(self._bytes.values()) > 0.9 * self._limits.total_bytes
         )
+
+    def tidy(self) -> None:
+        pass
 
     def usage(self, owner: str | None) -> Usage:
         with self._lock:

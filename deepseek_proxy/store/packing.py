@@ -21,14 +21,15 @@ else:
 HASH_BYTES: Final = 20
 _SMALL_BYTES: Final = 200
 """Below this, compression saves less than its frame costs."""
-_LEVEL: Final = 3
+# Set up once: that takes longer than to compress a second of a stream. It holds no state between frames.
+_COMPRESSOR: Final = zstd.ZstdCompressor(level=1)
 _PLAIN, _ZSTD = b"\0", b"\1"
 
 
 def compress(data: bytes) -> bytes:
     """`data` behind a byte that says whether it is compressed."""
     if len(data) >= _SMALL_BYTES:
-        packed = zstd.compress(data, _LEVEL)
+        packed = _COMPRESSOR.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
         if len(packed) < len(data):
             return _ZSTD + packed
     return _PLAIN + data

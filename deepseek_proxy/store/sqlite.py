@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +29,10 @@ from deepseek_proxy.store.base import (
 )
 from deepseek_proxy.store.sqlite_file import SqliteFile, one
 
+_PIECES_AT_ONCE: Final = 32
+"""Half a millisecond's work."""
 _VALUES_AT_ONCE: Final = 500
 """SQLite's old limit for the values of one statement is 999."""
-_FREED_PAGES: Final = 2000
-"""How many pages one sweep gives back to the disk."""
 
 _RESPONSE: Final = """
     SELECT r.id, r.created_at, r.expires_at, r.status, r.blob, i.head, r.own_input, h.head, r.conversation,
@@ -209,7 +210,10 @@ class SqliteBackend:
     # -- event logs
 
     def append(self, pieces: Sequence[LogPiece]) -> None:
-        self._file.write(lambda db: self._append(db, pieces))
+        for start in range(0, len(pieces), _PIECES_AT_ONCE):
+            part = pieces[start : start + _PIECES_AT_ONCE]
+            self._file.write(partial(self._append, pieces=part))
+            time.sleep(0)  # others' turn
 
     def _append(self, db: sqlite3.Connection, pieces: Sequence[LogPiece]) -> None:
         now = self._clock()
@@ -219,19 +223,6 @@ class SqliteBackend:
             " WHERE o.name = ? AND r.id = ? AND NOT r.ended AND r.expires_at > ?",
             [(piece.first, piece.blob, piece.owner, piece.response, now) for piece in pieces],
         )
-
-    def rewrite(self, owner: str, id: str, pieces: Sequence[LogPiece]) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            query = "SELECT r.n, r.owner FROM owners o JOIN responses r ON r.owner = o.n"
-            row = db.execute(query + " WHERE o.name = ? AND r.id = ? AND r.ended", (owner, id)).fetchone()
-            if row is not None:
-                db.execute("DELETE FROM pieces WHERE response = ?", row[:1])
-                db.executemany(
-                    "INSERT INTO pieces (response, owner, first, blob) VALUES (?, ?, ?, ?)",
-                    [(*row, piece.first, piece.blob) for piece in pieces],
-                )
-
-        self._file.write(work)
 
     def events(self, owner: str, id: str, after: int, most_bytes: int) -> RawEvents | None:
         def work(db: sqlite3.Connection) -> RawEvents | None:
@@ -413,9 +404,10 @@ class SqliteBackend:
         return self._file.write(work)
 
     def sweep(self, most: int) -> int:
-        done = self._file.write(lambda db: self._sweep(db, most))
-        self._file.give_back(_FREED_PAGES)
-        return done
+        return self._file.write(lambda db: self._sweep(db, most))
+
+    def tidy(self) -> None:
+        self._file.tidy()
 
     def _sweep(self, db: sqlite3.Connection, most: int) -> int:
         now = self._clock()

@@ -4,6 +4,12 @@ Made for many processes at once: a write-ahead log, so that readers wait for nob
 transactions that wait for each other. The log is synced at checkpoints only: a process that is killed loses
 nothing that was committed, a power failure may lose the last moments, neither harms the file.
 
+Under gevent a call into SQLite stops every stream of the worker. So what is slow in it happens elsewhere: the
+wait for another process' transaction is made of small sleeps here, and checkpoints, which wait for the disk,
+are made by a thread of the operating system (`lane`). What remains writes to memory, in a fraction of a
+millisecond. To make all calls in such a thread was measured, too: each of a transaction's statements then
+has to fight for the interpreter with the streams, and the end of an answer took a hundred times as long.
+
 Rows are counted by triggers, so that sizes cannot drift from what is there. Refuses to know what rows mean.
 SQLite 3.35 or later.
 """
@@ -12,8 +18,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,8 +33,16 @@ from deepseek_proxy.store.lane import lane
 BUSY_SECONDS: Final = 5.0
 """Longest wait for other processes' transactions; each takes milliseconds."""
 _VERSION: Final = 1
-_WAL_BYTES: Final = 64 * 1024 * 1024
+CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+"""How large the log is when a checkpoint is due."""
+_LAST_CHECKPOINT_PAGES: Final = 16_384
+"""At 64 MB it is made by whoever writes, if nobody else did."""
+_WAL_BYTES: Final = 16 * 1024 * 1024
 """To what a log that had to grow, while somebody read for long, is cut again."""
+_FREED_PAGES: Final = 1000
+"""How many pages are given back to the disk at a time."""
+_FIRST_SLEEP_SECONDS: Final = 0.0005
+_LAST_SLEEP_SECONDS: Final = 0.01
 
 _TABLES: Final = """
 CREATE TABLE totals (bytes INTEGER NOT NULL);
@@ -104,11 +121,13 @@ T = TypeVar("T")
 class SqliteFile:
     """The file `path`, which is made with the first use. One connection writes, another reads meanwhile.
 
-    What is given to `read` and `write` may be run in another thread, and must wait for nothing but SQLite.
+    What is given to `read` and `write` must be quick, and wait for nothing but SQLite.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._reader, self._writer = _Connection(path), _Connection(path)
+        self._lane = lane()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` sees one state of the file. Raises `StoreUnavailable`."""
@@ -118,16 +137,18 @@ class SqliteFile:
         """`work` is done as a whole, or, where it raises, not at all. Raises `StoreUnavailable`."""
         return self._writer.run("BEGIN IMMEDIATE", work)
 
-    def give_back(self, pages: int) -> None:
-        """Gives up to so many pages that nothing uses any more back to the disk."""
-
-        def work(db: sqlite3.Connection) -> None:
-            # It works a page at a time, and only a script is run to its end. It begins with a COMMIT.
-            db.executescript(f"PRAGMA incremental_vacuum({pages}); BEGIN")
-
-        self._writer.run("BEGIN", work)
+    def tidy(self) -> None:
+        """Moves what was written from the log to its place, once there is much, and gives pages that nothing
+        uses any more back to the disk. Only its caller waits. Raises `StoreUnavailable`."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        try:
+            if log.stat().st_size >= CHECKPOINT_BYTES:
+                self._lane.run(partial(_tidy, self._path))
+        except FileNotFoundError:
+            pass  # nothing was written yet
 
     def close(self) -> None:
+        self._lane.close()
         self._reader.close()
         self._writer.close()
 
@@ -137,33 +158,37 @@ class _Connection:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lane = lane()
+        self._lock = threading.Lock()
         self._pid = 0
         self._db: sqlite3.Connection | None = None
 
     def run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        def transaction() -> T:
-            with _errors(self._path):
-                db = self._connected()
-                with _transaction(db, begin):
-                    return work(db)
-
-        return self._lane.run(transaction)
+        """`work` inside a transaction, which is begun again while another process keeps it from running."""
+        give_up = time.monotonic() + BUSY_SECONDS
+        pause = _FIRST_SLEEP_SECONDS
+        with self._lock, _errors(self._path):
+            while True:
+                try:
+                    db = self._connected()
+                    with _transaction(db, begin):
+                        return work(db)
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                        raise
+                time.sleep(pause)
+                pause = min(2 * pause, _LAST_SLEEP_SECONDS)
 
     def close(self) -> None:
         if self._db is not None and self._pid == os.getpid():
-            self._lane.run(self._db.close)
+            self._db.close()
         self._db = None
-        self._lane.close()
 
     def _connected(self) -> sqlite3.Connection:
         if self._db is None or self._pid != os.getpid():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
-            # Transactions are begun and ended here; the lane keeps threads apart.
-            db = sqlite3.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            # Transactions are begun and ended here; the lock keeps threads apart.
+            db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
             try:
                 _prepare(db, self._path)
             except BaseException:
@@ -190,17 +215,17 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
                     f"one's {_VERSION}): move the file away, or set store_url to another."
                 )
     db.execute("PRAGMA synchronous = NORMAL")
+    db.execute(f"PRAGMA wal_autocheckpoint = {_LAST_CHECKPOINT_PAGES}")
     db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
 
 
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(
-            f"The gateway's store ({path.name}) cannot be used: {error}.", retry_after=5
-        ) from error
+def _tidy(path: Path) -> None:
+    """In a thread of the operating system: it knows no locks of ours, and may wait inside SQLite."""
+    with _errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as db:
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        # It works a page at a time, and only a script is run to its end.
+        db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
+        db.execute("PRAGMA wal_checkpoint").fetchone()
 
 
 @contextmanager
@@ -213,6 +238,16 @@ def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
         with suppress(sqlite3.Error):
             db.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnavailable(
+            f"The gateway's store ({path.name}) cannot be used: {error}.", retry_after=5
+        ) from error
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -12,7 +12,12 @@ from store.conftest import TTL_DAYS, Clock
 
 from deepseek_proxy.errors import StoreFull
 from deepseek_proxy.store.base import Conversation, Events, Item, Limits, NewResponse, Piece, StoredResponse
-from deepseek_proxy.store.keeper import BEAT_LAPSES_SECONDS, Recording
+from deepseek_proxy.store.keeper import (
+    BEAT_LAPSES_SECONDS,
+    FLUSH_BYTES,
+    PATIENT_FLUSH_SECONDS,
+    Recording,
+)
 from deepseek_proxy.store.store import Store
 
 DAY = 86_400
@@ -224,7 +229,7 @@ def test_an_item_has_one_line(store: Store) -> None:
 
 
 def test_a_log_is_replayed_as_it_was_written(store: Store) -> None:
-    recording = begin(store)
+    recording = begin(store, background=True)
     frames = [f"event: e\ndata: {number}\n\n".encode() for number in range(300)]
     for number, frame in enumerate(frames):
         recording.append(number, frame)
@@ -239,7 +244,7 @@ def test_a_log_is_replayed_as_it_was_written(store: Store) -> None:
 
 
 def test_a_log_is_read_from_the_piece_that_holds_what_comes_next(store: Store) -> None:
-    recording = begin(store)
+    recording = begin(store, background=True)
     for first in (0, 10, 20):
         recording.append(first, b"%d" % first)
         wait_for(
@@ -264,7 +269,7 @@ def test_a_log_is_read_from_the_piece_that_holds_what_comes_next(store: Store) -
 
 
 def test_a_long_log_comes_in_parts(store: Store) -> None:
-    recording = begin(store)
+    recording = begin(store, background=True)
     noise = [bytes(orjson.dumps([hash((number, n)) for n in range(30_000)])) for number in range(6)]
     for number, data in enumerate(noise):
         recording.append(number, data)
@@ -284,7 +289,7 @@ def test_a_long_log_comes_in_parts(store: Store) -> None:
 
 def test_a_live_log_is_followed_from_another_worker(make_store: MakeStore) -> None:
     writer, reader = make_store(), make_store()
-    recording = begin(writer)
+    recording = begin(writer, background=True)
     heard: list[bytes] = []
 
     def follow() -> None:
@@ -314,6 +319,21 @@ def test_following_ends_when_nothing_comes(store: Store) -> None:
     assert store.follow("ann", "resp_1", -1, seconds=0.3) == Events([], ended=False)
     assert 0.25 < time.monotonic() - started < 3
     assert store.follow("ann", "resp_unknown", -1, seconds=5) is None
+
+
+def test_what_a_client_reads_itself_is_written_in_larger_pieces(store: Store) -> None:
+    patient, hasty = begin(store, "resp_1"), begin(store, "resp_2", background=True)
+    started = time.monotonic()
+    patient.append(0, b"x")
+    hasty.append(0, b"x")
+    wait_for(lambda: bool(store.events("ann", "resp_2").pieces))  # type: ignore[union-attr]
+    if time.monotonic() - started < PATIENT_FLUSH_SECONDS:
+        assert store.events("ann", "resp_1") == Events([], ended=False)
+    wait_for(lambda: bool(store.events("ann", "resp_1").pieces))  # type: ignore[union-attr]
+    patient.append(1, b"y" * FLUSH_BYTES)
+    started = time.monotonic()
+    wait_for(lambda: len(store.events("ann", "resp_1").pieces) == 2)  # type: ignore[union-attr]
+    assert time.monotonic() - started < PATIENT_FLUSH_SECONDS
 
 
 # -- workers
