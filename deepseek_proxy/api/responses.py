@@ -115,7 +115,9 @@ def input_tokens() -> Response:
     caller = auth.identify(request, gateway)
     body = read_object(request, gateway.settings)
     model = body.get("model") or gateway.settings.default_model  # OpenAI needs none here
-    parsed = parse({**body, "model": model, "context_management": None}, _context(gateway, caller))
+    fixed = {"model": model, "store": False, "background": False, "context_management": None}
+    standing = stand(gateway, caller, {**body, **fixed})
+    parsed = parse(standing.body, _context(gateway, caller, standing.place))
     exchange.model, exchange.upstream_model = parsed.resolved.requested, parsed.resolved.model.id
     counted = tokens.prompt_tokens(parsed.upstream, Counter())
     return Response(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from harness import oracle
 from harness.fake_upstream import FakeUpstream
 
+KEY: Final = "sk-client-0123456789"  # with which a face asks
 PATHS = ["/v1/responses/input_tokens", "/responses/input_tokens"]
 TOOL = {
     "type": "function",
@@ -44,6 +45,26 @@ def test_a_model_need_not_be_named(face: Any) -> None:
     """OpenAI's SDKs leave out what is not given."""
     for model in (None, "gpt-5"):
         assert face.ask(path=PATHS[0], model=model).json["input_tokens"] == 31
+
+
+def test_what_a_request_goes_on_from_is_counted_too(face: Any) -> None:
+    first = face.ask(input="Remember this: " + "nine lives " * 100).json
+    bare = face.ask(path=PATHS[0], input="What was it?").json["input_tokens"]
+    whole = face.ask(path=PATHS[0], input="What was it?", previous_response_id=first["id"]).json[
+        "input_tokens"
+    ]
+    assert whole > bare + 200
+    unknown = face.ask(path=PATHS[0], input="What was it?", previous_response_id="resp_0")
+    assert unknown.json["error"]["code"] == "previous_response_not_found"
+
+
+def test_a_count_keeps_nothing(face: Any) -> None:
+    conversation = face.ask(path="/v1/conversations", model=None, input=None).json["id"]
+    face.ask(path=PATHS[0], conversation=conversation)
+    items = face.request(
+        "GET", f"/v1/conversations/{conversation}/items", headers={"Authorization": f"Bearer {KEY}"}
+    )
+    assert items.json["data"] == []
 
 
 def test_a_bad_request_is_refused_as_it_would_be(face: Any) -> None:
