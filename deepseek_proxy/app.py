@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from deepseek_proxy.api import (
     admission,
+    chat,
     conversations,
     cors,
     errors,
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     )
     app.extensions[EXTENSION] = gateway
     lifecycle.follow_server(gateway.drain)
-    for module in (responses, conversations, search, models, ops):
+    for module in (responses, chat, conversations, search, models, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
     _attend(app, gateway)

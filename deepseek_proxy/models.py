@@ -87,6 +87,13 @@ ALIASES: Final[Mapping[str, Alias]] = MappingProxyType(
 )
 
 
+LISTED_ALIASES: Final = ("deepseek-chat", "deepseek-v3", "deepseek-reasoner", "deepseek-r1")
+"""Names that the list of models shows beside the models' own, each with `SEARCH_SUFFIX` too."""
+
+SEARCH_SUFFIX: Final = "-search"
+"""Behind any name: the same model, which may search the web."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """What a client's model name means upstream. `requested` is echoed back to the client."""
@@ -94,6 +101,7 @@ class Resolved:
     requested: str
     model: Model
     thinking: bool | None = None
+    search: bool = False
 
 
 def resolve(name: str, aliases: Mapping[str, str], default: str | None) -> Resolved | None:
@@ -101,7 +109,13 @@ def resolve(name: str, aliases: Mapping[str, str], default: str | None) -> Resol
 
     `aliases` is the operator's map (name -> a known name) and wins over the built-in one.
     """
+    if name not in aliases and name.endswith(SEARCH_SUFFIX):
+        found = resolve(name.removesuffix(SEARCH_SUFFIX), aliases, default)
+        return Resolved(name, found.model, found.thinking, search=True) if found else None
     target = aliases.get(name, name)
+    if target != name and target.endswith(SEARCH_SUFFIX):
+        found = resolve(target, {}, None)
+        return Resolved(name, found.model, found.thinking, search=True) if found else None
     if (model := MODELS.get(target)) is not None:
         return Resolved(name, model)
     if (alias := ALIASES.get(target)) is not None:
@@ -109,7 +123,7 @@ def resolve(name: str, aliases: Mapping[str, str], default: str | None) -> Resol
     if default is None or default == name:
         return None
     found = resolve(default, aliases, None)
-    return Resolved(name, found.model, found.thinking) if found else None
+    return Resolved(name, found.model, found.thinking, found.search) if found else None
 
 
 # -- money ----------------------------------------------------------------------------------------

@@ -74,3 +74,34 @@ def test_the_operators_names_win_over_the_built_in_ones_and_unknown_ones_need_a_
     assert resolve("gpt-5", {}, "deepseek-reasoner").thinking is True
     assert resolve("gpt-5", {}, "gpt-5") is None
     assert {alias.model.id for alias in ALIASES.values()} <= set(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "thinking", "search"),
+    [
+        ("deepseek-flash", FLASH, None, False),
+        ("deepseek-flash-search", FLASH, None, True),
+        ("deepseek-v4-pro-search", PRO, None, True),
+        ("deepseek-chat-search", FLASH, False, True),
+        ("deepseek-r1-search", FLASH, True, True),
+        ("team", PRO, None, False),
+        ("team-search", PRO, None, True),
+        ("finder", FLASH, True, True),
+        ("plain-search", PRO, None, False),  # the operator's word
+        ("gpt-9", FLASH, False, False),
+        ("gpt-9-search", FLASH, False, True),
+    ],
+)
+def test_a_suffix_lets_any_model_search(name, model, thinking, search):
+    aliases = {
+        "team": "deepseek-v4-pro",
+        "finder": "deepseek-r1-search",
+        "plain-search": "deepseek-v4-pro",
+    }
+    found = resolve(name, aliases, "deepseek-chat")
+    assert (found.requested, found.model, found.thinking, found.search) == (name, model, thinking, search)
+
+
+@pytest.mark.parametrize("name", ["gpt-9-search", "-search", "-search-search", ""])
+def test_a_suffix_makes_no_model_of_an_unknown_name(name):
+    assert resolve(name, {}, None) is None

@@ -30,6 +30,7 @@ ELSEWHERE: Final = {
     "store/sqlite_file.py": ("store/test_sqlite.py", "files, locks, versions: what the backend stands on"),
     "store/sqlite_rows.py": ("store/test_store.py", "changes that the backend's operations have in common"),
     "translate/responses/place.py": ("translate/responses/test_parameters.py", "values that are echoed"),
+    "translate/chat/options.py": ("translate/chat/test_stream.py", "values that the machine takes"),
     "translate/responses/options.py": ("translate/responses/test_stream.py", "values that the machine takes"),
 }
 

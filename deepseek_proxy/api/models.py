@@ -24,9 +24,7 @@ def list_models() -> Response:
     current_exchange().dialect = "models"
     gateway = current_gateway()
     aliases = [
-        (name, found.model)
-        for name in gateway.settings.model_aliases
-        if (found := _known(gateway, name)) is not None
+        (name, found.model) for name in _names(gateway) if (found := _known(gateway, name)) is not None
     ]
     max_effort = codex.knows_max_effort(request.args.get("client_version"))
     client = current_exchange().client
@@ -48,6 +46,12 @@ def retrieve_model(name: str) -> Response:
     if found is None or not may_use(current_exchange().client, found):
         raise ModelNotFound(f"The model '{name[:200]}' does not exist.", param="model")
     return Response(jsontext.dumps(catalogue.openai_model(found.model, name)), mimetype="application/json")
+
+
+def _names(gateway: Gateway) -> list[str]:
+    """The names beside the models' own, each once: the built-in ones, and the operator's."""
+    searching = (f"{name}{models.SEARCH_SUFFIX}" for name in models.LISTED_ALIASES)
+    return list(dict.fromkeys((*models.LISTED_ALIASES, *searching, *gateway.settings.model_aliases)))
 
 
 def _known(gateway: Gateway, name: str) -> models.Resolved | None:

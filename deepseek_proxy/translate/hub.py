@@ -77,6 +77,8 @@ class Chunk:
     """Entries `{token, logprob, bytes, top_logprobs}` of the content in this chunk."""
     announces_thinking: bool = False
     """Whether a thinking turn begins: DeepSeek's first chunk then has an empty `reasoning_content`."""
+    fingerprint: str | None = field(default=None, compare=False)
+    """Of the upstream's configuration. The same in every chunk of a stream, and no part of what one says."""
 
 
 Delta = Chunk | Literal
@@ -160,6 +162,7 @@ def parse_chunk(body: Mapping[str, Any]) -> Chunk:
             usage=usage,
             logprobs=_entries(logprobs.get("content")),
             announces_thinking=delta.get("reasoning_content") == "",
+            fingerprint=_text(body.get("system_fingerprint")) or None,
         )
     except (AttributeError, KeyError, TypeError, IndexError, ValueError):
         raise UpstreamError("The upstream sent a chunk of an unknown shape.") from None

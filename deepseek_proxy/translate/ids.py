@@ -13,6 +13,7 @@ NewId = Callable[[str], str]
 """Makes a fresh id from its prefix: `new_id("msg") -> "msg_…"`."""
 
 RESPONSE: Final = "resp"
+CHAT_COMPLETION: Final = "chatcmpl-"
 MESSAGE: Final = "msg"
 REASONING: Final = "rs"
 FUNCTION_CALL: Final = "fc"

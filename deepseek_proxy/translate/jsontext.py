@@ -64,6 +64,25 @@ def literal_text(literals: Iterable[bytes]) -> str:
         raise UpstreamError("The upstream sent a text that is not a JSON string.") from None
 
 
+class TextBuffer:
+    """Text that arrives as JSON string literals, kept as one literal until somebody asks for it."""
+
+    __slots__ = ("_json",)
+
+    def __init__(self) -> None:
+        self._json = bytearray()
+
+    def add(self, literal: bytes) -> None:
+        self._json += literal[1:-1]
+
+    def __len__(self) -> int:
+        return len(self._json)
+
+    @property
+    def text(self) -> str:
+        return literal_text((b'"' + self._json + b'"',))
+
+
 def mend_surrogates(text: str) -> str:
     """`text` with surrogate halves joined where they are a pair, and U+FFFD where one stands alone."""
     try:

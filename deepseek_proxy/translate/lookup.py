@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from deepseek_proxy.errors import Fault, ProxyError, RateLimited, UpstreamTimeout
-from deepseek_proxy.translate import jsontext
+from deepseek_proxy.errors import Fault, InvalidRequest, ProxyError, RateLimited, UpstreamTimeout
+from deepseek_proxy.translate import fields, jsontext
 from deepseek_proxy.translate.sources import Found
 from deepseek_proxy.translate.tools import Tool, ToolKind
 
@@ -65,6 +65,41 @@ class Options:
 
     def allows_host(self, host: str) -> bool:
         return not self.domains or any(host == d or host.endswith(f".{d}") for d in self.domains)
+
+
+def is_web_search(tool_type: str) -> bool:
+    """Whether a hosted tool is the web search, under any of the names it has had."""
+    return tool_type in ("web_search", "web_search_preview") or tool_type.startswith(
+        ("web_search_20", "web_search_preview_20")
+    )
+
+
+def options(tool: Mapping[str, Any], path: str) -> Options:
+    """What a `web_search` tool asks for. Raises `InvalidRequest` with the path of what is wrong.
+
+    `user_location` is left out: DeepSeek takes an IP address in its place.
+    """
+    size = fields.choice(tool, "search_context_size", tuple(SIZES), path) or "medium"
+    where = f"{path}.filters"
+    domains = fields.array(fields.mapping(tool, "filters", path), "allowed_domains", where)
+    for index, domain in enumerate(domains):
+        if not isinstance(domain, str) or not domain:
+            raise fields.invalid_type(f"{where}.allowed_domains[{index}]", "a domain", domain)
+    return Options(
+        size=SIZES[size],
+        domains=tuple(domain.lower() for domain in domains),
+        live=fields.boolean(tool, "external_web_access", True, path),
+        found_only=fields.boolean(tool, "indexed_web_access", False, path),
+    )
+
+
+def is_off(param: str) -> InvalidRequest:
+    """What a request gets that wants to search where nobody does."""
+    return InvalidRequest(
+        "Web search is off. The operator of this gateway can set web_search to 'deepseek'.",
+        param=param,
+        code="web_search_off",
+    )
 
 
 # -- requests ---------------------------------------------------------------------------------------

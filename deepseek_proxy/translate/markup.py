@@ -117,8 +117,18 @@ class Healer:
             if calls == chunk.tool_calls and reason == chunk.finish_reason:
                 return (chunk,)
             return (replace(chunk, tool_calls=calls, finish_reason=reason),)
-        before = hub.Chunk(reasoning=chunk.reasoning, announces_thinking=chunk.announces_thinking)
-        after = hub.Chunk(refusal=chunk.refusal, tool_calls=calls, finish_reason=reason, usage=chunk.usage)
+        before = hub.Chunk(
+            reasoning=chunk.reasoning,
+            announces_thinking=chunk.announces_thinking,
+            fingerprint=chunk.fingerprint,
+        )
+        after = hub.Chunk(
+            refusal=chunk.refusal,
+            tool_calls=calls,
+            finish_reason=reason,
+            usage=chunk.usage,
+            fingerprint=chunk.fingerprint,
+        )
         parts = (before, *healed, after)
         return tuple(part for part in parts if part != _NOTHING)
 

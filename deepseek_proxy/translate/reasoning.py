@@ -6,10 +6,11 @@ DeepSeek "Thinking Mode" (docs of Nov 2026): thinking is on unless switched off,
 Precedence, highest first:
 
 1. A forced tool choice switches thinking off: DeepSeek answers 400 to the two together.
-2. The client's effort. It also wins over the mode a model name stands for (`deepseek-chat` with effort
+2. The client's switch (DeepSeek's own `thinking`): off is off, and on is on also with the effort `none`.
+3. The client's effort. It also wins over the mode a model name stands for (`deepseek-chat` with effort
    `high` thinks): a request says what is wanted now, a name in a configuration file what once was.
-3. The mode of the model name.
-4. The model's default effort, with thinking on.
+4. The mode of the model name.
+5. The model's default effort, with thinking on.
 
 An effort nobody knows is treated as no effort: it is never forwarded, and never an error.
 """
@@ -56,14 +57,22 @@ class ThinkingMode:
 OFF: Final = ThinkingMode(None)
 
 
-def choose(effort: str | None, *, alias: bool | None, forced_tool: bool, default_effort: str) -> ThinkingMode:
+def choose(
+    effort: str | None,
+    *,
+    alias: bool | None,
+    forced_tool: bool,
+    default_effort: str,
+    switch: bool | None = None,
+) -> ThinkingMode:
     """The mode of one request.
 
-    `effort` is the client's word, None where it said nothing; `alias` is `models.Resolved.thinking`;
-    `forced_tool` says that the tool choice is `required` or names a tool; `default_effort` is the model's.
+    `effort` and `switch` are the client's words, None where it said nothing; `alias` is
+    `models.Resolved.thinking`; `forced_tool` says that the tool choice is `required` or names a tool;
+    `default_effort` is the model's.
     """
-    if forced_tool:
+    if forced_tool or switch is False:
         return OFF
     if effort is not None and effort in EFFORTS:
-        return ThinkingMode(EFFORTS[effort])
-    return OFF if alias is False else ThinkingMode(default_effort)
+        return ThinkingMode(EFFORTS[effort] or (default_effort if switch else None))
+    return OFF if alias is False and not switch else ThinkingMode(default_effort)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-# A marker as the model was told to write it, also for several pages, or with the word that DeepSeek's models
-# were trained on. Code is not searched: there, [1] is an index.
-_MARKER: Final = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]+`|\[(?:citation:\s?)?(?P<numbers>\d{1,5}(?:\s?,\s?\d{1,5}){0,20})\]", re.DOTALL
-)
+MARKER: Final = re.compile(r"\[(?:citation:\s?)?(?P<numbers>\d{1,5}(?:\s?,\s?\d{1,5}){0,20})\]")
+"""As the model was told to write it, also for several pages, or with the word that DeepSeek's models were
+trained on."""
+# Code is not searched: there, [1] is an index.
+_MARKER_OR_CODE: Final = re.compile(rf"```.*?(?:```|\Z)|`[^`\n]+`|{MARKER.pattern}", re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -75,6 +75,9 @@ class Sources:
     def has(self, url: str) -> bool:
         return url in self._by_url
 
+    def get(self, number: int) -> Source | None:
+        return self._by_number.get(number)
+
     def number(self, url: str, title: str) -> Source:
         """The page's entry; a page that is new gets the next number."""
         known = self._by_url.get(url)
@@ -87,7 +90,7 @@ class Sources:
         """The markers in `text` that point to a known page, in their order."""
         if not self._by_number:
             return
-        for marker in _MARKER.finditer(text):
+        for marker in _MARKER_OR_CODE.finditer(text):
             for number in (marker["numbers"] or "").split(","):
                 source = self._by_number.get(int(number)) if number else None
                 if source is not None:

@@ -14,6 +14,19 @@ def added(one: Usage | None, other: Usage | None) -> Usage | None:
     return Usage(*map(sum, zip(one, other, strict=True)))
 
 
+def chat_usage(usage: Usage) -> dict[str, Any]:
+    """`CompletionUsage` of OpenAI's Chat Completions, with DeepSeek's two own counts of the prompt."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "prompt_cache_hit_tokens": usage.cached_tokens,
+        "prompt_cache_miss_tokens": usage.prompt_tokens - usage.cached_tokens,
+    }
+
+
 def responses_usage(usage: Usage, total_of: Usage | None = None) -> dict[str, Any]:
     """`ResponseUsage`. openai-python 3.52 requires `cache_write_tokens`; DeepSeek bills none.
 

@@ -12,6 +12,9 @@ from deepseek_proxy.models import ALIASES, MODELS
 Make = Callable[..., Any]
 """Of `conftest`."""
 
+NAMES = ["deepseek-chat", "deepseek-v3", "deepseek-reasoner", "deepseek-r1"]
+NAMES += [f"{name}-search" for name in NAMES]
+
 
 @pytest.mark.parametrize(
     "path", ["/v1/models", "/models", "/v1/models/", "/v1/models?client_version=0.169.0"]
@@ -20,7 +23,7 @@ def test_the_list_is_for_everybody(make: Make, path: str) -> None:
     response = make().request("GET", path)
     assert (response.status_code, response.mimetype) == (200, "application/json")
     assert response.json["object"] == "list"
-    assert [model["id"] for model in response.json["data"]] == list(MODELS)
+    assert [model["id"] for model in response.json["data"]] == [*MODELS, *NAMES]
     assert [model["slug"] for model in response.json["models"]] == list(MODELS)
 
 
@@ -37,7 +40,7 @@ def test_an_old_codex_gets_no_effort_that_it_does_not_know(make: Make, version: 
 def test_the_operators_names_are_in_the_list(make: Make) -> None:
     aliases = {"fast": "deepseek-flash", "thorough": "deepseek-r1"}
     ids = [model["id"] for model in make(model_aliases=aliases).request("GET", "/v1/models").json["data"]]
-    assert ids == [*MODELS, *aliases]
+    assert ids == [*MODELS, *NAMES, *aliases]
 
 
 def test_who_has_the_list_is_told_so(make: Make) -> None:
@@ -58,7 +61,7 @@ def test_the_tag_changes_with_the_list(make: Make) -> None:
     assert tags[0] != tags[1]
 
 
-@pytest.mark.parametrize("name", [*MODELS, *ALIASES])
+@pytest.mark.parametrize("name", [*MODELS, *ALIASES, *NAMES, "deepseek-v4-pro-search"])
 @pytest.mark.parametrize("prefix", ["/v1/models/", "/models/"])
 def test_one_model_by_any_of_its_names(make: Make, prefix: str, name: str) -> None:
     model = make().request("GET", prefix + name).json

@@ -1,5 +1,7 @@
 """Writes the files of golden cases that follow from the others: `python tests/goldens/regenerate.py [CASE…]`.
 
+A case of Chat Completions is named `chat/CASE`.
+
 Without names, all cases. Nothing is right because it was written here: read the difference (`git diff`)
 before it is committed.
 """
@@ -11,11 +13,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from goldens.replay import goldens
+from goldens.replay import CHAT_FOLDER, goldens
 
 
 def main(names: list[str]) -> int:
     cases = {case.name: case for case in goldens()}
+    cases |= {f"chat/{case.name}": case for case in goldens(CHAT_FOLDER)}
     if unknown := [name for name in names if name not in cases]:
         print(f"no such case: {', '.join(unknown)}", file=sys.stderr)
         return 2

@@ -1,5 +1,7 @@
 """Golden cases: one exchange each, as a folder of files, and how to play it again.
 
+Those of Chat Completions are in the folder `chat`.
+
     request.json            what the client asks
     upstream_request.json   what DeepSeek gets
     upstream.sse            what DeepSeek answers
@@ -19,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from harness import chats
 from harness.machines import (
     completion_of,
     context,
@@ -32,9 +35,12 @@ from harness.machines import (
 from deepseek_proxy import pipeline
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.translate import jsontext, openai_errors
+from deepseek_proxy.translate.chat.request import ChatRequest
+from deepseek_proxy.translate.chat.request import parse as parse_chat
 from deepseek_proxy.translate.responses.request import ResponsesRequest, parse
 
 FOLDER: Final = Path(__file__).parent
+CHAT_FOLDER: Final = FOLDER / "chat"
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,29 @@ class Golden:
     def expected(self, file: str) -> bytes:
         return (self.folder / file).read_bytes()
 
-    def request(self) -> ResponsesRequest:
+    @property
+    def is_chat(self) -> bool:
+        return self.folder.parent == CHAT_FOLDER
+
+    def request(self) -> ResponsesRequest | ChatRequest:
         """The request, read anew: an answer may add names to its tools."""
-        return parse(json.loads(self.expected("request.json")), context())
+        body = json.loads(self.expected("request.json"))
+        return parse_chat(body, chats.context()) if self.is_chat else parse(body, context())
+
+    def machine(self, request: ResponsesRequest | ChatRequest) -> Any:
+        if isinstance(request, ChatRequest):
+            return chats.machine_for(request, **self.settings)
+        return machine_for(request, **self.settings)
 
     def streamed(self, pieces: Iterable[bytes]) -> bytes:
         """What the client gets when DeepSeek's answer comes in these pieces."""
         request = self.request()
-        return play(pieces, turn(machine_for(request, **self.settings), healer_for(request.tools)))
+        return play(pieces, turn(self.machine(request), healer_for(request.tools)))
 
     def whole(self) -> Any:
         """What the client gets when DeepSeek says the same in one piece."""
         request = self.request()
-        machine = machine_for(request, **self.settings)
+        machine = self.machine(request)
         completion = jsontext.dumps(completion_of(payloads_of(self.upstream)))
         try:
             pipeline.complete(completion, machine, healer_for(request.tools))
@@ -90,5 +106,5 @@ def pretty(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def goldens() -> list[Golden]:
-    return [Golden(path.parent) for path in sorted(FOLDER.glob("*/request.json"))]
+def goldens(folder: Path = FOLDER) -> list[Golden]:
+    return [Golden(path.parent) for path in sorted(folder.glob("*/request.json"))]

@@ -146,11 +146,12 @@ def completion_of(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": ""}
     calls: dict[int, dict[str, Any]] = {}
     logprobs: list[Any] = []
-    finish_reason, usage = None, None
+    finish_reason, usage, fingerprint = None, None, None
     for chunk in chunks:
         if "error" in chunk:
             return dict(chunk)
         usage = chunk.get("usage") or usage
+        fingerprint = chunk.get("system_fingerprint") or fingerprint
         for choice in chunk["choices"]:
             finish_reason = finish_reason or choice["finish_reason"]
             logprobs += (choice.get("logprobs") or {}).get("content") or ()
@@ -176,7 +177,7 @@ def completion_of(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "model": "deepseek-flash",
         "choices": [choice],
         "usage": usage,
-        "system_fingerprint": "fp_test",
+        "system_fingerprint": fingerprint,
     }
 
 

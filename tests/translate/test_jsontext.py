@@ -176,6 +176,14 @@ def test_a_literal_that_is_none_is_the_upstreams_fault(literal):
 # -- StringField ------------------------------------------------------------------------------------
 
 
+def test_a_buffer_joins_literals_into_one_text():
+    buffer = jsontext.TextBuffer()
+    assert (buffer.text, len(buffer)) == ("", 0)
+    for literal in (b'"a\\n"', b'""', '"ü\\""'.encode()):
+        buffer.add(literal)
+    assert buffer.text == 'a\nü"'
+
+
 def read(pieces, key="input"):
     """What each feed gave, what finish gave; and the value property, which must be all of it."""
     field = jsontext.StringField(key)

@@ -13,6 +13,7 @@ from deepseek_proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from deepseek_proxy.translate import lookup
 from deepseek_proxy.translate.lookup import (
     MAX_QUERY_CHARACTERS,
     OPEN_PAGE,
@@ -163,3 +164,54 @@ def test_a_failure_in_words(error: ProxyError, why: str) -> None:
     end = "Go on without it, or try something else."
     assert failure(SKY, error) == f"The search failed: {why}. {end}"
     assert failure(PAGE, error) == f"The page could not be opened: {why}. {end}"
+
+
+# -- what a client asks for ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tool_type", "is_search"),
+    [
+        ("web_search", True),
+        ("web_search_2025_08_26", True),
+        ("web_search_preview", True),
+        ("web_search_preview_2025_03_11", True),
+        ("web_search_call", False),
+        ("web_searches", False),
+        ("file_search", False),
+    ],
+)
+def test_the_names_of_the_tool(tool_type: str, is_search: bool) -> None:
+    assert lookup.is_web_search(tool_type) is is_search
+
+
+@pytest.mark.parametrize(
+    ("tool", "options"),
+    [
+        ({}, Options()),
+        ({"search_context_size": "high"}, Options(size=SIZES["high"])),
+        ({"filters": {"allowed_domains": ["A.example"]}}, Options(domains=("a.example",))),
+        ({"filters": {"allowed_domains": []}}, Options()),
+        ({"filters": None, "user_location": {"type": "approximate", "country": "DE"}}, Options()),
+        ({"external_web_access": False, "search_content_types": ["text"]}, Options(live=False)),
+        ({"external_web_access": True, "indexed_web_access": True}, Options(found_only=True)),
+    ],
+)
+def test_what_the_tool_asks_for(tool: dict[str, Any], options: Options) -> None:
+    assert lookup.options({"type": "web_search", **tool}, "tools[0]") == options
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"search_context_size": "huge"}, "tools[0].search_context_size"),
+        ({"filters": []}, "tools[0].filters"),
+        ({"filters": {"allowed_domains": "a.example"}}, "tools[0].filters.allowed_domains"),
+        ({"filters": {"allowed_domains": ["a.example", 5]}}, "tools[0].filters.allowed_domains[1]"),
+        ({"external_web_access": "no"}, "tools[0].external_web_access"),
+    ],
+)
+def test_what_is_wrong_with_the_tool_is_named(tool: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        lookup.options(tool, "tools[0]")
+    assert refused.value.param == param

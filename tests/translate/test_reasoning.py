@@ -67,6 +67,23 @@ def test_precedence(effort: str | None, alias: bool | None, forced: bool, expect
     assert fields(effort, alias=alias, forced=forced) == expected
 
 
+@pytest.mark.parametrize(
+    ("switch", "effort", "alias", "forced", "expected"),
+    [
+        (False, "max", True, False, DISABLED),
+        (True, "none", None, False, enabled("high")),  # as DeepSeek does
+        (True, None, False, False, enabled("high")),
+        (True, "low", None, False, enabled("low")),
+        (True, None, None, True, DISABLED),
+    ],
+)
+def test_deepseeks_own_switch_wins_over_the_effort_and_the_name(
+    switch: bool, effort: str | None, alias: bool | None, forced: bool, expected: dict[str, Any]
+) -> None:
+    mode = reasoning.choose(effort, alias=alias, forced_tool=forced, default_effort="high", switch=switch)
+    assert mode.fields() == expected
+
+
 def test_a_forced_tool_is_accepted_only_because_thinking_goes_off(deepseek_check: Check) -> None:
     body = {
         "model": models.FLASH.id,

@@ -23,7 +23,7 @@ from deepseek_proxy.translate.hub import Delta, Literal, Stage
 from deepseek_proxy.translate.lookup import Outcome
 from deepseek_proxy.translate.responses import codex
 from deepseek_proxy.translate.responses.options import StreamOptions
-from deepseek_proxy.translate.responses.output import CompactionItem, ItemStatus, TextBuffer
+from deepseek_proxy.translate.responses.output import CompactionItem, ItemStatus
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.stream import FILTERED, ResponseStream
 from deepseek_proxy.translate.sealed import Purpose
@@ -140,7 +140,7 @@ class CompactionStream(ResponseStream):
         super().__init__(envelope, options)
         self._user_texts = texts
         self._kept_texts = kept_texts
-        self._summary = TextBuffer()
+        self._summary = jsontext.TextBuffer()
         self._answers = False  # whether the compaction is over, and the answer has begun
 
     def feed(self, delta: Delta) -> bytes:

@@ -18,25 +18,6 @@ Cite = Callable[[str], list[dict[str, Any]]]
 """Finds the annotations of a text that is whole."""
 
 
-class TextBuffer:
-    """Text that arrives as JSON string literals, kept as one literal until somebody asks for it."""
-
-    __slots__ = ("_json",)
-
-    def __init__(self) -> None:
-        self._json = bytearray()
-
-    def add(self, literal: bytes) -> None:
-        self._json += literal[1:-1]
-
-    def __len__(self) -> int:
-        return len(self._json)
-
-    @property
-    def text(self) -> str:
-        return jsontext.literal_text((b'"' + self._json + b'"',))
-
-
 class _Part:
     """One content part of a message: `output_text` or `refusal`."""
 
@@ -45,7 +26,7 @@ class _Part:
     def __init__(self, kind: Literal["output_text", "refusal"], where: Mapping[str, Any]) -> None:
         self.kind = kind
         self.where = where
-        self.buffer = TextBuffer()
+        self.buffer = jsontext.TextBuffer()
         self.logprobs: list[Mapping[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         trailing: Mapping[str, Any] | None = {"logprobs": []} if kind == "output_text" else None
@@ -172,7 +153,7 @@ class ReasoningItem:
         self.id = new_id(ids.REASONING)
         self._form = form
         self._seal = seal
-        self._buffer = TextBuffer()
+        self._buffer = jsontext.TextBuffer()
         self._part_open = False
         self._sealed: str | None = None
         if form == "summary":

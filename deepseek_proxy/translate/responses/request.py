@@ -14,10 +14,11 @@ from functools import partial
 from typing import Any
 
 from deepseek_proxy.models import Resolved
-from deepseek_proxy.translate import answer_format, fields, history, reasoning, tokens, truncation
+from deepseek_proxy.translate import answer_format, fields, history, lookup, reasoning, tokens, truncation
 from deepseek_proxy.translate.answer_format import AnswerFormat
 from deepseek_proxy.translate.compose import compose, resolve
 from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
+from deepseek_proxy.translate.lookup import Options
 from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
 from deepseek_proxy.translate.responses.management import compacted_first
@@ -93,6 +94,8 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     table = ToolTable(context.tool_name_limit)
     search = context.search
     tools.declare(fields.array(body, "tools"), table, notes, session=search)
+    if resolved.search:
+        _offer_search(search, table)
     reader = InputReader(table, context.unseal, notes, search)
     entries = reader.read(body.get("input"), context.place.earlier)
     if not entries and not body.get("instructions"):
@@ -173,6 +176,14 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         notes=notes,
         unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
     )
+
+
+def _offer_search(search: Session | None, table: ToolTable) -> None:
+    """What a model's name asks for, unless a tool has asked already."""
+    if search is None:
+        raise lookup.is_off("model")
+    if not search.is_offered:
+        search.offer(table, Options())
 
 
 def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> AnswerFormat:

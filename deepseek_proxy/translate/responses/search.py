@@ -8,15 +8,14 @@ searched and how (`translate.search` does).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from deepseek_proxy.translate import fields, ids, jsontext
+from deepseek_proxy.translate import ids, jsontext
 from deepseek_proxy.translate.history import Entry, Thinking
-from deepseek_proxy.translate.lookup import SIZES, Action, Options, Search
+from deepseek_proxy.translate.lookup import Action, Search
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.output import ItemStatus
 from deepseek_proxy.translate.rounds import TOOLS, Answered, Round
@@ -27,32 +26,6 @@ from deepseek_proxy.translate.tools import ToolTable
 
 # Tells the reader which purpose to open a token for: one that does not open is counted as a failure.
 _MARK: Final = "searches."
-
-
-def is_web_search(tool_type: str) -> bool:
-    """Whether a hosted tool is the web search, under any of the names it has had."""
-    return tool_type in ("web_search", "web_search_preview") or tool_type.startswith(
-        ("web_search_20", "web_search_preview_20")
-    )
-
-
-def options(tool: Mapping[str, Any], path: str) -> Options:
-    """What a `web_search` tool asks for. Raises `InvalidRequest` with the path of what is wrong.
-
-    `user_location` is left out: DeepSeek takes an IP address in its place.
-    """
-    size = fields.choice(tool, "search_context_size", tuple(SIZES), path) or "medium"
-    where = f"{path}.filters"
-    domains = fields.array(fields.mapping(tool, "filters", path), "allowed_domains", where)
-    for index, domain in enumerate(domains):
-        if not isinstance(domain, str) or not domain:
-            raise fields.invalid_type(f"{where}.allowed_domains[{index}]", "a domain", domain)
-    return Options(
-        size=SIZES[size],
-        domains=tuple(domain.lower() for domain in domains),
-        live=fields.boolean(tool, "external_web_access", True, path),
-        found_only=fields.boolean(tool, "indexed_web_access", False, path),
-    )
 
 
 def citations(text: str, sources: Sources) -> list[dict[str, Any]]:

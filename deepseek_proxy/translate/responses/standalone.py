@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from deepseek_proxy.errors import ProxyError
-from deepseek_proxy.translate import fields
+from deepseek_proxy.translate import fields, lookup
 from deepseek_proxy.translate.lookup import (
     MAX_QUERY_CHARACTERS,
     SIZES,
@@ -28,7 +28,6 @@ from deepseek_proxy.translate.lookup import (
     host_of,
     usable_results,
 )
-from deepseek_proxy.translate.responses import search
 
 _SIZE_OF_LENGTH: Final = {"short": "low", "medium": "medium", "long": "high"}
 _MAX_MATCHES: Final = 20
@@ -76,7 +75,7 @@ def parse(body: Mapping[str, Any], *, max_actions: int, today: date) -> Standalo
     """
     settings = fields.mapping(body, "settings")
     commands = fields.mapping(body, "commands")
-    options = search.options(settings, "settings")
+    options = lookup.options(settings, "settings")
     size = _SIZE_OF_LENGTH.get(fields.string(commands, "response_length", "commands") or "")
     if size is not None:
         options = replace(options, size=SIZES[size])

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from deepseek_proxy.errors import InvalidRequest
-from deepseek_proxy.translate import fields, functions, tool_choice
+from deepseek_proxy.translate import fields, functions, lookup, tool_choice
 from deepseek_proxy.translate.lookup import OPEN_PAGE, WEB_SEARCH
-from deepseek_proxy.translate.responses import search
 from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tool_choice import ToolChoice
 from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
@@ -106,8 +105,8 @@ def declare(
                 hosted, tool.get("description") or description, tool.get("parameters") or parameters
             )
             names.append(table.upstream_name(hosted))
-        elif session is not None and search.is_web_search(kind):
-            session.offer(table, search.options(tool, where))
+        elif session is not None and lookup.is_web_search(kind):
+            session.offer(table, lookup.options(tool, where))
         elif kind in _REFUSED:
             raise InvalidRequest(
                 f"Tools of type '{kind}' are not supported by this gateway: declare functions instead.",
@@ -146,7 +145,7 @@ def _named(choice: Mapping[str, Any], table: ToolTable, path: str) -> Sequence[s
     kind = label = fields.required_string(choice, "type", path)
     if kind in _CLIENT_RUN:
         tools = [_CLIENT_RUN[kind][0]]
-    elif search.is_web_search(kind):
+    elif lookup.is_web_search(kind):
         tools = [WEB_SEARCH, OPEN_PAGE]
     elif kind in functions.KINDS:
         tools = [functions.named(choice, kind, path)]

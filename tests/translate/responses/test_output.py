@@ -14,7 +14,6 @@ from deepseek_proxy.translate.responses.output import (
     MessageItem,
     ReasoningItem,
     ReasoningOutput,
-    TextBuffer,
 )
 from deepseek_proxy.translate.sealed import Purpose
 
@@ -33,14 +32,6 @@ def told(data: bytes) -> list[dict[str, Any]]:
     """The events without the keys that are the same in each."""
     common = ("item_id", "output_index", "sequence_number")
     return [{key: value for key, value in event.items() if key not in common} for event in events_of(data)]
-
-
-def test_a_buffer_joins_literals_into_one_text() -> None:
-    buffer = TextBuffer()
-    assert (buffer.text, len(buffer)) == ("", 0)
-    for literal in (b'"a\\n"', b'""', '"ü\\""'.encode()):
-        buffer.add(literal)
-    assert buffer.text == 'a\nü"'
 
 
 # -- messages -------------------------------------------------------------------------------------

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from harness.machines import TOOL_NAME_LIMIT, events_of, numbered_ids, seal, unseal
 from openai.types.responses import ResponseFunctionWebSearch
 from openai.types.responses.response_output_text import AnnotationURLCitation
 
-from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate.history import TextPart, Thinking, ToolCall, ToolResult
-from deepseek_proxy.translate.lookup import OPEN_PAGE, SIZES, WEB_SEARCH, OpenPage, Options, Search
+from deepseek_proxy.translate.lookup import OPEN_PAGE, WEB_SEARCH, OpenPage, Options, Search
 from deepseek_proxy.translate.responses import search
 from deepseek_proxy.translate.responses.emitter import Emitter
 from deepseek_proxy.translate.responses.search import WebSearchItem
@@ -27,57 +24,6 @@ ROUND = Round(
     ),
     (SKY,),
 )
-
-
-# -- the hosted tool ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("tool_type", "is_search"),
-    [
-        ("web_search", True),
-        ("web_search_2025_08_26", True),
-        ("web_search_preview", True),
-        ("web_search_preview_2025_03_11", True),
-        ("web_search_call", False),
-        ("web_searches", False),
-        ("file_search", False),
-    ],
-)
-def test_the_names_of_the_tool(tool_type: str, is_search: bool) -> None:
-    assert search.is_web_search(tool_type) is is_search
-
-
-@pytest.mark.parametrize(
-    ("tool", "options"),
-    [
-        ({}, Options()),
-        ({"search_context_size": "high"}, Options(size=SIZES["high"])),
-        ({"filters": {"allowed_domains": ["A.example"]}}, Options(domains=("a.example",))),
-        ({"filters": {"allowed_domains": []}}, Options()),
-        ({"filters": None, "user_location": {"type": "approximate", "country": "DE"}}, Options()),
-        ({"external_web_access": False, "search_content_types": ["text"]}, Options(live=False)),
-        ({"external_web_access": True, "indexed_web_access": True}, Options(found_only=True)),
-    ],
-)
-def test_what_the_tool_asks_for(tool: dict[str, Any], options: Options) -> None:
-    assert search.options({"type": "web_search", **tool}, "tools[0]") == options
-
-
-@pytest.mark.parametrize(
-    ("tool", "param"),
-    [
-        ({"search_context_size": "huge"}, "tools[0].search_context_size"),
-        ({"filters": []}, "tools[0].filters"),
-        ({"filters": {"allowed_domains": "a.example"}}, "tools[0].filters.allowed_domains"),
-        ({"filters": {"allowed_domains": ["a.example", 5]}}, "tools[0].filters.allowed_domains[1]"),
-        ({"external_web_access": "no"}, "tools[0].external_web_access"),
-    ],
-)
-def test_what_is_wrong_is_named(tool: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        search.options(tool, "tools[0]")
-    assert refused.value.param == param
 
 
 # -- items and citations --------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions, which DeepSeek speaks too: requests in, streams and answers out."""
