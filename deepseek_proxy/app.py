@@ -58,7 +58,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
         reasoning=ReasoningCache(settings.reasoning_cache_bytes if settings.workers == 1 else 0),
         drain=lifecycle.Drain(),
         store=opening.open_store(settings),
-        keyring=Keyring(settings.keys, closed=settings.asks_for_keys),
+        keyring=Keyring(settings.keys, settings.keys_file),
         books=books,
         limiter=Limiter(books),
         tracing=traces or tracing.create(settings),

@@ -6,6 +6,8 @@ Values and their checks. Refuses to know requests, and how limits are counted.
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -26,8 +28,12 @@ from pydantic import (
     model_validator,
 )
 
+from deepseek_proxy.sources import expanded
+
 MIN_KEY_CHARACTERS: Final = 16
 MAX_KEY_CHARACTERS: Final = 512
+KEY_PREFIX: Final = "dsp-"
+DEEPSEEK_KEY_PREFIX: Final = "sk-"
 
 KEYS_PAGE: Final = "https://platform.deepseek.com/api_keys"
 _WEB_LOGIN: Final = frozenset({"email", "mobile", "password"})
@@ -75,7 +81,6 @@ class ClientKey(BaseModel):
         None, description="SHA-256 of the key in hexadecimal digits, in place of the key itself."
     )
     name: str = Field(
-        pattern=_NAME,
         description="Who this is, in logs, and for what is stored and counted: change the key, not the name. "
         "By default it is made of the key's digest.",
     )
@@ -91,6 +96,7 @@ class ClientKey(BaseModel):
         description="When it ends: a day, whose end is meant, or a moment; in UTC, if nothing else is said.",
     )
     store: bool = Field(True, description="Whether its responses may be stored.")
+    created: datetime | None = Field(None, description="When the key was made; for people.")
 
     @model_validator(mode="before")
     @classmethod
@@ -103,7 +109,7 @@ class ClientKey(BaseModel):
         values = dict(given)
         if values.get("key_file") and not values.get("key"):
             try:
-                values["key"] = Path(values["key_file"]).expanduser().read_text("utf-8").strip()
+                values["key"] = expanded(Path(values["key_file"])).read_text("utf-8").strip()
             except (OSError, ValueError, TypeError):
                 pass  # _readable says so, together with all other mistakes
         if not values.get("name"):
@@ -112,10 +118,17 @@ class ClientKey(BaseModel):
             values["name"] = f"key-{digest_of(str(digest))[:8]}"
         return values
 
+    @field_validator("name")
+    @classmethod
+    def _fits_a_log(cls, name: str) -> str:
+        if not re.search(_NAME, name):
+            raise ValueError("a name is 1 to 64 letters, digits and . @ + - _")
+        return name
+
     @field_validator("key_file")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
-        return path if path is None else readable(path.expanduser())
+        return path if path is None else readable(expanded(path))
 
     @field_validator("key")
     @classmethod
@@ -261,7 +274,7 @@ class Account(BaseModel):
             raise ValueError("exactly one of api_key, api_key_file and token has to be given")
         if sources == ["api_key_file"]:
             try:
-                values["api_key"] = Path(values["api_key_file"]).expanduser().read_text("utf-8").strip()
+                values["api_key"] = expanded(Path(values["api_key_file"])).read_text("utf-8").strip()
             except (OSError, ValueError, TypeError):
                 values["api_key"] = "unread"  # _readable says so, together with all other mistakes
         if not values.get("name"):
@@ -273,7 +286,7 @@ class Account(BaseModel):
     @field_validator("api_key_file")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
-        return path if path is None else readable(path.expanduser())
+        return path if path is None else readable(expanded(path))
 
     @field_validator("api_key")
     @classmethod
@@ -315,6 +328,24 @@ def distinct(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
 
 
 Accounts = Annotated[tuple[Account, ...], AfterValidator(distinct)]
+
+
+def distinct_keys(keys: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
+    """`keys`. Raises `ValueError` where two of them are the same, or of the same name."""
+    wrong, names, digests = [], dict[str, int](), dict[str, int]()
+    for index, key in enumerate(keys):
+        if (first := digests.setdefault(key.digest, index)) != index:
+            wrong.append(f"[{index}]: the same key as [{first}]")
+        elif (first := names.setdefault(key.name, index)) != index:
+            wrong.append(f"[{index}].name: [{first}] is called {key.name}, too: they would be one client")
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return keys
+
+
+def new_key() -> str:
+    """A random key. It begins unlike any DeepSeek key, so that one cannot be taken for the other."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def _text(key: Any) -> str:

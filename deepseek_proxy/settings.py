@@ -8,14 +8,12 @@ read at import time. `docs/configuration.md` is made of what stands here (`make 
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import ipaddress
 import json
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -41,27 +39,43 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
 
-from deepseek_proxy import models
+from deepseek_proxy import keyfile, models
 from deepseek_proxy.credentials import (
+    DEEPSEEK_KEY_PREFIX,
     Account,
     Accounts,
     BaseUrl,
     ClientKey,
     ProxyUrl,
+    distinct_keys,
     long_enough,
     one_word,
     readable,
 )
+from deepseek_proxy.sources import Location, complaints, credentials, expanded, place_of, read_file
+from deepseek_proxy.sources import SettingsError as SettingsError
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
-FilePath = Annotated[Path, AfterValidator(Path.expanduser)]
+FilePath = Annotated[Path, AfterValidator(expanded)]
 
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?")  # as browsers write it
+_CREDENTIALS = (
+    "keys",
+    "accounts",
+    "proxy_pool",
+    "deepseek_api_key",
+    "upstream_proxy",
+    "store_url",
+    "seal_keys",
+    "admin_key",
+)
+"""Settings that may also come as a credential of systemd's, of the same name."""
+
 _TRACING_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 
 # Set where Vercel runs the application: it listens there, for everybody, and `host` says nothing.
@@ -72,10 +86,6 @@ _KEY_NAMES = (f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY", "deepseek_api
 
 _PARTS: Mapping[str, type[BaseModel]] = {"keys": ClientKey, "accounts": Account}
 """Settings that are lists of tables, and what one table is."""
-
-
-class SettingsError(Exception):
-    """One or more settings are wrong; the message lists them all, a line each."""
 
 
 def _listed(value: Any) -> Any:
@@ -118,7 +128,12 @@ class Settings(BaseSettings):
     keys: Annotated[tuple[ClientKey, ...], NoDecode, BeforeValidator(_listed)] = Field(
         (),
         description="The clients that may use the gateway: a list of keys, or of tables with a key and its "
-        "limits. With any, everybody else is refused.",
+        "limits ([keys](keys.md)). With any, everybody else is refused.",
+    )
+    keys_file: FilePath | None = Field(
+        None,
+        description="File of further keys, written by `deepseek-proxy keys` and read again when it changes. "
+        "With one named, everybody else is refused, also while it is empty.",
     )
     passthrough: bool = Field(
         False,
@@ -376,10 +391,18 @@ class Settings(BaseSettings):
             path = values.get(f"{name}_file")
             if path and not any(values.get(other) for other in given):
                 try:
-                    read[name] = Path(path).expanduser().read_text("utf-8").strip()
+                    read[name] = expanded(Path(path)).read_text("utf-8").strip()
                 except (OSError, ValueError):
                     pass  # _readable says so, together with all other mistakes
         return {**values, **read}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_systemd(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if cls.isolated:
+            return values
+        given = {"deepseek_api_key" if name in _KEY_NAMES else name.removesuffix("_file") for name in values}
+        return {**values, **credentials(name for name in _CREDENTIALS if name not in given)}
 
     @field_validator("deepseek_api_key_file", "admin_key_file", "upstream_ca_file")
     @classmethod
@@ -395,6 +418,18 @@ class Settings(BaseSettings):
     @classmethod
     def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
         return key if key is None else long_enough(key)
+
+    @field_validator("keys")
+    @classmethod
+    def _distinct(cls, keys: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
+        return distinct_keys(keys)
+
+    @field_validator("keys_file")
+    @classmethod
+    def _keys_can_be_read(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            keyfile.read(path)
+        return path
 
     @field_validator("cors_origins")
     @classmethod
@@ -423,6 +458,20 @@ class Settings(BaseSettings):
             if models.resolve(name, {}, None) is None:
                 known = ", ".join((*models.MODELS, *models.ALIASES))
                 raise ValueError(f"default_model, model_aliases: {name!r} is not a model; known: {known}")
+        for index, key in enumerate(self.keys):
+            for name in key.models:
+                if models.resolve(name, self.model_aliases, None) is None:
+                    raise ValueError(f"keys[{index}].models: {name!r} is not a model")
+        return self
+
+    @model_validator(mode="after")
+    def _own_keys_look_different(self) -> Self:
+        for index, key in enumerate(self.keys if self.passthrough else ()):
+            if key.key is not None and key.key.get_secret_value().startswith(DEEPSEEK_KEY_PREFIX):
+                raise ValueError(
+                    f"keys[{index}].key: with passthrough, a key like this that is mistyped would be sent to "
+                    f"DeepSeek; use one that does not begin with {DEEPSEEK_KEY_PREFIX}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -460,8 +509,8 @@ class Settings(BaseSettings):
 
     @property
     def asks_for_keys(self) -> bool:
-        """Whether only known clients are let in."""
-        return bool(self.keys)
+        """Whether only known clients are let in. An empty file of keys lets in nobody."""
+        return bool(self.keys) or self.keys_file is not None
 
     @classmethod
     def settings_customise_sources(
@@ -485,7 +534,7 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     """
     if config is None and (named := os.environ.get(CONFIG_VARIABLE)):
         config = Path(named)
-    values = _read(config) if config is not None else {}
+    values = read_file(config) if config is not None else {}
     return _build({k: v for k, v in overrides.items() if v is not None}, file_values=values)
 
 
@@ -506,47 +555,25 @@ def _build(values: Mapping[str, Any], **sources: Any) -> Settings:
     try:
         built: Settings = chosen(**values)
     except ValidationError as error:
-        raise SettingsError("\n".join(_complaints(error, values))) from None
+        wrong = complaints(error, _known, lambda location: _shown(location, values))
+        raise SettingsError("\n".join(wrong)) from None
     except SourceError as error:  # a list or a map in the environment that is not JSON
         raise SettingsError(f"{error}: not JSON") from None
     return built
 
 
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        text = config.expanduser().read_text("utf-8")
-        values = json.loads(text) if config.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise SettingsError(f"{config}: the configuration file cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"{config}: {error}") from None
-    if not isinstance(values, dict):
-        raise SettingsError(f"{config}: must hold one object with the settings as its keys")
-    return values
+def _known(location: Location) -> Iterable[str]:
+    return _PARTS.get(str(location[0]), Settings).model_fields
 
 
-def _complaints(error: ValidationError, values: Mapping[str, Any]) -> Iterator[str]:
-    for detail in error.errors(include_url=False, include_input=False):
-        path = _path(detail["loc"])
-        path = "deepseek_api_key" if path in _KEY_NAMES else path
-        text = detail["msg"]
-        if detail["type"] == "extra_forbidden":
-            known = _PARTS.get(str(detail["loc"][0]), Settings).model_fields
-            near = difflib.get_close_matches(str(detail["loc"][-1]), known, 1)
-            text = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
-        elif detail["type"] == "value_error":
-            text = str(detail["ctx"]["error"])
-        name = str(detail["loc"][0]) if detail["loc"] else ""
-        chosen = () if name in values else variables(name)
-        variable = next((name for name in chosen if os.environ.get(name)), None)
-        place = f"{path} ({variable})" if variable else path
-        # A list as a whole complains of one of its parts.
-        yield f"{place}{text}" if text.startswith("[") else f"{place}: {text}" if place else text
-
-
-def _path(location: Sequence[int | str]) -> str:
-    """`keys[0].name`"""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+def _shown(location: Location, values: Mapping[str, Any]) -> str:
+    """The place of a mistake, and the variable that it came from."""
+    path = place_of(location)
+    path = "deepseek_api_key" if path in _KEY_NAMES else path
+    name = "deepseek_api_key" if path == "deepseek_api_key" else str(location[0]) if location else ""
+    chosen = () if name in values else variables(name)
+    variable = next((name for name in chosen if os.environ.get(name)), None)
+    return f"{path} ({variable})" if variable else path
 
 
 def _is_installed(module: str) -> bool:

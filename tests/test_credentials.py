@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from deepseek_proxy.credentials import Account, Accounts, ClientKey, digest_of, proxy_url
+from deepseek_proxy.credentials import (
+    DEEPSEEK_KEY_PREFIX,
+    Account,
+    Accounts,
+    ClientKey,
+    digest_of,
+    distinct_keys,
+    new_key,
+    proxy_url,
+)
 
 KEY = "a-key-of-a-client-0123"
 
@@ -54,7 +63,7 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
         ({"key": KEY, "key_sha256": "0" * 64}, "", "exactly one"),
         ({"key_file": "/no/such/file"}, "key_file", "/no/such/file cannot be read: No such file"),
         ({"key_file": 7}, "key_file", "valid path"),
-        ({"key": KEY, "name": "two words"}, "name", "pattern"),
+        ({"key": KEY, "name": "two words"}, "name", "1 to 64 letters"),
         ({"key": KEY, "models": "deepseek-flash"}, "models", "tuple"),
         ({"key": KEY, "max_concurrency": 0}, "max_concurrency", "greater"),
         ({"key": KEY, "requests_per_minute": 1.5}, "requests_per_minute", "integer"),
@@ -97,6 +106,26 @@ def test_a_key_ends_with_its_last_day_or_at_a_moment(given: Any, meant: datetime
 
 def test_a_key_without_an_end_has_none() -> None:
     assert not ClientKey.model_validate(KEY).has_expired(datetime(2999, 1, 1, tzinfo=UTC))
+
+
+def test_no_two_clients_are_the_same_or_of_one_name() -> None:
+    def clients(*given: tuple[str, str]) -> tuple[ClientKey, ...]:
+        return tuple(ClientKey.model_validate({"key": key, "name": name}) for key, name in given)
+
+    good = clients((KEY, "alice"), (KEY + "2", "bob"))
+    assert distinct_keys(good) is good
+    with pytest.raises(ValueError, match=r"\[2\]: the same key as \[0\]\n\[3\]\.name: \[1\] is called bob"):
+        distinct_keys((*good, *clients((KEY, "carol"), (KEY + "3", "bob"))))
+
+
+def test_new_keys_are_random_and_no_keys_of_deepseeks() -> None:
+    made = {new_key() for _ in range(100)}
+    assert len(made) == 100
+    for key in made:
+        assert ClientKey.model_validate(key).digest == digest_of(key)
+        assert key.startswith("dsp-")
+        assert len(key) >= 40
+        assert not key.startswith(DEEPSEEK_KEY_PREFIX)
 
 
 def test_no_key_shows() -> None:

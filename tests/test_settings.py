@@ -282,6 +282,56 @@ def test_a_mistake_in_a_list_has_its_place(tmp_path: Path, monkeypatch: pytest.M
     assert "keys (DEEPSEEK_PROXY_KEYS): not JSON" in complaints(path)
 
 
+def test_names_and_models_of_clients_are_looked_at_together() -> None:
+    alice = {"key": "the-key-of-alice-01", "name": "alice"}
+    found = complaints(keys=[alice, {**alice, "key": "the-key-of-bob-0001"}, "the-key-of-alice-01"])
+    assert [line.partition(": ")[0] for line in found] == ["keys[1].name", "keys[2]"]
+    (line,) = complaints(keys=[{**alice, "models": ["deepseek-flash", "gpt-5"]}])
+    assert line == "keys[0].models: 'gpt-5' is not a model"
+    assert load(keys=[{**alice, "models": ["mine"]}], model_aliases={"mine": "deepseek-v4-pro"}).keys
+
+
+def test_a_file_of_keys_with_mistakes_is_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": [{"name": "two words", "key_sha256": "1"}]}')
+    found = complaints(keys_file=path, port=-1)
+    assert [line.partition(": ")[0] for line in found] == ["port", "keys_file", "keys_file"]
+    assert "keys[0].name: a name is" in found[1] + found[2]
+    path.unlink()
+    assert load(keys_file=path).asks_for_keys
+
+
+def test_a_mistyped_key_shall_look_like_none_of_deepseeks() -> None:
+    (line,) = complaints(keys="the-key-of-alice-01,sk-the-key-of-bob-0001", passthrough=True)
+    assert line.startswith("keys[1].key: with passthrough")
+    assert load(keys="sk-the-key-of-bob-0001").keys
+    assert load(keys="the-key-of-alice-01", passthrough=True).passthrough
+
+
+# -- systemd --------------------------------------------------------------------------------------
+
+
+def test_secrets_come_as_credentials_of_systemds_unless_they_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "deepseek_api_key").write_text("sk-credential\n")
+    (tmp_path / "admin_key").write_text("of-the-file-of-the-file\n")
+    (tmp_path / "keys").write_text('["the-key-of-alice-01"]\n')
+    (tmp_path / "bob").write_text("the-key-of-bob-0001\n")
+    settings = load()
+    assert key(settings) == "sk-credential"
+    assert settings.admin_key is not None
+    assert [client.digest for client in settings.keys] == [digest_of("the-key-of-alice-01")]
+    assert isolated().deepseek_api_key is None
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-plain")
+    bob = {"key_file": "$CREDENTIALS_DIRECTORY/bob", "name": "bob"}
+    settings = load(keys=[bob], admin_key_file="$CREDENTIALS_DIRECTORY/admin_key")
+    assert key(settings) == "sk-plain"
+    assert [client.digest for client in settings.keys] == [digest_of("the-key-of-bob-0001")]
+    assert settings.admin_key is not None
+
+
 # -- who pays -------------------------------------------------------------------------------------
 
 

@@ -17,13 +17,12 @@ from flask import Request
 
 from deepseek_proxy.api.gateway import OWN_TENANT, Caller, Gateway, tenant_of
 from deepseek_proxy.api.keyring import Keyring
-from deepseek_proxy.credentials import MAX_KEY_CHARACTERS, ClientKey
+from deepseek_proxy.credentials import DEEPSEEK_KEY_PREFIX, MAX_KEY_CHARACTERS, ClientKey
 from deepseek_proxy.errors import PermissionDenied, Unauthenticated
 from deepseek_proxy.settings import Settings
 
 PLACEHOLDER_KEY: Final = "gateway"
 """What clients send that must send some key, and mean the gateway's own; where it has no clients' keys."""
-DEEPSEEK_KEY_PREFIX: Final = "sk-"
 
 
 def identify(request: Request, gateway: Gateway) -> Caller:

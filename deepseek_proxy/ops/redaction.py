@@ -36,12 +36,12 @@ _FORMS: Final = re.compile(
     rf"|(?P<name>(?:{_NAMES})(?:\\*[\"']?\s*[:=]\s*|\\*[\"']\s*,\s*)b?\\*[\"']?(?:(?:bearer|basic)\s+)?)"
     r"(?P<value>[^\s\"',;\\…]++)(?!…)"
     r"|(?P<scheme>\b(?:bearer|basic)\s+)(?P<token>[\w.~+/=\-]++)(?!…)"
-    r"|(?<![A-Za-z0-9])(?P<key>sk-[\w\-]{8,})",
+    r"|(?<![A-Za-z0-9])(?P<key>(?:sk|dsp)-[\w\-]{8,})",
     re.IGNORECASE,
 )
 _NAME = re.compile(_NAMES, re.IGNORECASE)
 # What every form has a piece of. Most fields have none, and this is found out in a sixth of the time.
-_TRACES: Final = re.compile(r"[@?]|sk-|bearer|basic|auth|api|access|client|password", re.IGNORECASE)
+_TRACES: Final = re.compile(r"[@?]|sk-|dsp-|bearer|basic|auth|api|access|client|password", re.IGNORECASE)
 
 # Exceptions whose message is made of addresses, file names and identifiers, never of a request's content.
 _SPEAKING: Final = (OSError, ImportError, AttributeError, NameError, TypeError, SettingsError)

@@ -118,6 +118,13 @@ def test_everybody_else_is_refused(identify: Identify, sent: str | None) -> None
     assert ALICE not in raised.value.message
 
 
+def test_a_file_of_keys_closes_the_gateway_also_while_there_is_none(
+    identify: Identify, tmp_path: Any
+) -> None:
+    with pytest.raises(Unauthenticated):
+        identify(None, **OWN, keys_file=tmp_path / "keys.json")
+
+
 def test_callers_who_pay_for_themselves_are_let_through_where_that_is_meant(identify: Identify) -> None:
     settings = {**OWN, **CLIENTS, "passthrough": True}
     assert identify("Bearer sk-client", **settings) == Caller(tenant_of("sk-client"), "sk-client")
