@@ -10,6 +10,7 @@ Never left out: system texts, and the turn that is under way. A call and its res
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -39,14 +40,14 @@ def room(model: Model, mode: ThinkingMode, max_tokens: int | None) -> int:
     return model.context_window - min(answer, int(model.context_window * _LARGEST_DEFAULT))
 
 
-def shorten(entries: Sequence[Entry], tokens: int, count: Count) -> tuple[list[Entry], int]:
-    """The entries that fit into `tokens`, and how many turns were left out for that.
+def shorten(entries: Sequence[Entry], tokens: int, count: Count, notes: Counter[str]) -> list[Entry]:
+    """The entries that fit into `tokens`; the turns that were left out for that are counted in `notes`.
 
     `count` is asked only where the size in bytes does not show that all of it fits. More than fits is
     returned where the system texts and the last turn are too long by themselves.
     """
     if sum(entry_tokens(entry, size_in_bytes) for entry in entries) <= tokens:
-        return list(entries), 0
+        return list(entries)
     turns = _turns(entries)
     sizes = [0] * (turns[-1] + 1)
     total = left_out = 0
@@ -59,8 +60,9 @@ def shorten(entries: Sequence[Entry], tokens: int, count: Count) -> tuple[list[E
             while total > tokens * _KEPT and left_out < turn:
                 total -= sizes[left_out]
                 left_out += 1
-    kept = [entry for entry, turn in zip(entries, turns) if turn >= left_out or isinstance(entry, SystemText)]
-    return kept, left_out
+    if left_out:
+        notes["turn_left_out"] += left_out
+    return [e for e, turn in zip(entries, turns) if turn >= left_out or isinstance(e, SystemText)]
 
 
 def _turns(entries: Sequence[Entry]) -> list[int]:

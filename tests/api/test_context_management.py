@@ -75,6 +75,19 @@ def test_the_next_request_goes_on_from_there(face: Any, upstream: FakeUpstream, 
 
 
 @pytest.mark.parametrize("stream", [True, False])
+def test_a_chain_of_stored_responses_goes_on_from_there(
+    face: Any, upstream: FakeUpstream, stream: bool
+) -> None:
+    upstream.serve(model())
+    first = ask(face, stream)
+    response = ask(face, stream, input="Thanks.", previous_response_id=first["id"])
+    assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
+    _, second, third = (request.json()["messages"] for request in upstream.requests)
+    assert third[: len(second)] == second
+    assert [message["role"] for message in third[len(second) :]] == ["assistant", "user"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
 def test_without_a_summary_there_is_no_answer(face: Any, upstream: FakeUpstream, stream: bool) -> None:
     upstream.serve(model(summary=""))
     answer = face.ask(input=ITEMS, context_management=MANAGED, stream=stream)

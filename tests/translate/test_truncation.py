@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Notes
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from deepseek_proxy import models
 from deepseek_proxy.models import FLASH, Resolved
 from deepseek_proxy.tokenizer.encoding import Counter
-from deepseek_proxy.translate import history
+from deepseek_proxy.translate import history, truncation
 from deepseek_proxy.translate.history import (
     AssistantText,
     Entry,
@@ -26,8 +27,8 @@ from deepseek_proxy.translate.history import (
 )
 from deepseek_proxy.translate.reasoning import OFF, ThinkingMode
 from deepseek_proxy.translate.responses.request import ResponsesRequest, parse
-from deepseek_proxy.translate.tokens import entry_tokens
-from deepseek_proxy.translate.truncation import room, shorten
+from deepseek_proxy.translate.tokens import Count, entry_tokens
+from deepseek_proxy.translate.truncation import room
 
 WORDS = "the quick brown fox jumps over it " * 14  # 99 tokens
 
@@ -41,6 +42,13 @@ def talk(turns: int) -> list[Entry]:
         if n == 1:
             entries.append(SystemText("The mode has changed."))
     return entries
+
+
+def shorten(entries: Sequence[Entry], tokens: int, count: Count) -> tuple[list[Entry], int]:
+    """What is kept, and how many turns are not."""
+    notes: Notes[str] = Notes()
+    kept = truncation.shorten(entries, tokens, count, notes)
+    return kept, notes["turn_left_out"]
 
 
 def size(entries: Sequence[Entry]) -> int:

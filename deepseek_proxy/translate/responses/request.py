@@ -124,10 +124,7 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
     room = truncation.room(resolved.model, mode, sampling.get("max_tokens"))
     if parameters.truncates(body):
         for_tools = tokens.tools_tokens(table.declarations, context.count)
-        entries, left_out = truncation.shorten(entries, room - for_tools, context.count)
-        if left_out:
-            notes["turn_left_out"] += left_out
-
+        entries = truncation.shorten(entries, room - for_tools, context.count, notes)
     stream = fields.boolean(body, "stream", False)
     upstream, next_turn = compose(
         entries,
