@@ -90,6 +90,7 @@ class Answer:
         *,
         client_gone: Callable[[], bool] | None = None,
         witness: Witness | None = None,
+        path: str = client.CHAT_COMPLETIONS,
     ) -> None:
         self._gateway = gateway
         self._caller = caller
@@ -98,6 +99,7 @@ class Answer:
         self._make_machine = make_machine
         self._client_gone = client_gone or streaming.watch(request)
         self._witness = witness
+        self._path = path
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream
@@ -246,7 +248,9 @@ class Answer:
         body, stream = jsontext.dumps(upstream), self._request.stream
         logs.log_body(self._exchange.id, "upstream_request", body)
         trace = self._exchange.begin_call()
-        sent = client.Request(body, self._caller.key, stream, self._exchange.id, mend, trace=trace)
+        sent = client.Request(
+            body, self._caller.key, stream, self._exchange.id, mend, self._path, trace=trace
+        )
         call = self._gateway.client.open(sent, since=began)
         if self._witness is not None:
             try:

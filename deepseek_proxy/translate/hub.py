@@ -74,7 +74,8 @@ class Chunk:
     finish_reason: str | None = None
     usage: Usage | None = None
     logprobs: Sequence[Mapping[str, Any]] = field(default=())
-    """Entries `{token, logprob, bytes, top_logprobs}` of the content in this chunk."""
+    """Entries `{token, logprob, bytes, top_logprobs}` of the content in this chunk; of a completion
+    that is no chat, its one object."""
     announces_thinking: bool = False
     """Whether a thinking turn begins: DeepSeek's first chunk then has an empty `reasoning_content`."""
     fingerprint: str | None = field(default=None, compare=False)
@@ -153,6 +154,14 @@ def parse_chunk(body: Mapping[str, Any]) -> Chunk:
         choice = choices[0]
         delta = choice.get("delta") or {}
         logprobs = choice.get("logprobs") or {}
+        if "text" in choice:  # of a completion that is no chat
+            return Chunk(
+                content=_text(choice["text"]),
+                finish_reason=_text(choice.get("finish_reason")) or None,
+                usage=usage,
+                logprobs=_entries([logprobs]) if logprobs else (),
+                fingerprint=_text(body.get("system_fingerprint")) or None,
+            )
         return Chunk(
             reasoning=_text(delta.get("reasoning_content") or delta.get("reasoning")),
             content=_text(delta.get("content")),

@@ -14,6 +14,7 @@ NewId = Callable[[str], str]
 
 RESPONSE: Final = "resp"
 CHAT_COMPLETION: Final = "chatcmpl-"
+COMPLETION: Final = "cmpl-"
 MESSAGE: Final = "msg"
 REASONING: Final = "rs"
 FUNCTION_CALL: Final = "fc"

@@ -21,6 +21,8 @@ from deepseek_proxy.upstream.call import Aborted, Call, Clocks
 from deepseek_proxy.upstream.connections import Connections
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
+COMPLETIONS: Final = "/beta/completions"
+BALANCE: Final = "/user/balance"
 SEARCH: Final = "/v1/tools/search"
 FETCH: Final = "/v1/tools/fetch"
 _FIRST_PAUSE_SECONDS: Final = 0.5
@@ -29,7 +31,7 @@ _JITTER_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST. `key` is a caller's own DeepSeek key; None: the gateway's.
+    """One POST; of `BALANCE`, a GET. `key` is a caller's own DeepSeek key; None: the gateway's.
 
     `mend` gets one chance to return a better body for one that was refused.
 
@@ -81,11 +83,10 @@ class Client:
         base = str(settings.upstream_url).rstrip("/")
         # Prepared once: requests looks at every part of a request anew, though only the body changes.
         self._prepared = {
-            path: self._connections.prepare("POST", url)
+            path: self._connections.prepare("GET" if path == BALANCE else "POST", url)
             for path, url in {
                 CHAT_COMPLETIONS: base + CHAT_COMPLETIONS,
-                SEARCH: base.removesuffix("/v1") + SEARCH,
-                FETCH: base.removesuffix("/v1") + FETCH,
+                **{p: base.removesuffix("/v1") + p for p in (COMPLETIONS, SEARCH, FETCH, BALANCE)},
             }.items()
         }
 

@@ -284,3 +284,66 @@ def test_searches_without_end_fail(make: Make, upstream: FakeUpstream) -> None:
     upstream.serve(searches(first=again, answer=again))
     error = streamed(face, web_search_options={})["error"]
     assert error["code"] == "invalid_prompt"
+
+
+# -- DeepSeek's neighbours of the chat -------------------------------------------------------------
+
+
+def fills_in(request: Request, wire: Wire) -> None:
+    def body(text: str, reason: str | None) -> dict[str, Any]:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+        return {"id": "x", "object": "text_completion", "choices": [choice], "usage": deepseek.USAGE}
+
+    if request.json().get("stream"):
+        frames = [deepseek.event(body("x", None)), deepseek.event(body("y", "stop")), deepseek.DONE]
+        sends(*frames)(request, wire)
+    else:
+        wire.respond(200, json.dumps(body("xy", "stop")).encode())
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/completions"])
+def test_the_middle_of_a_text_is_filled_in(make: Make, upstream: FakeUpstream, path: str) -> None:
+    upstream.serve(fills_in)
+    face = make()
+    asked = {"prompt": "a", "suffix": "b", "messages": None, "model": "deepseek-chat"}
+    body = face.finish(ask(face, path, **asked)).json
+    assert (body["object"], body["choices"][0]["text"]) == ("text_completion", "xy")
+    stream = face.finish(ask(face, path, stream=True, **asked)).get_data()
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks_of(stream)) == "xy"
+    assert {request.path for request in upstream.requests} == {"/beta/completions"}
+    assert upstream.requests[0].json()["suffix"] == "b"
+    assert [line["input_tokens"] for line in face.lines()] == [40, 40]
+
+
+def test_a_completion_that_is_cut_off_is_a_failure(make: Make, upstream: FakeUpstream) -> None:
+    upstream.serve(sends(deepseek.event({"choices": [{"index": 0, "text": "x", "finish_reason": None}]})))
+    face = make()
+    stream = face.finish(ask(face, "/v1/completions", stream=True, prompt="a")).get_data()
+    assert chunks_of(stream)[-1]["error"]["code"] == "server_error"
+
+
+BALANCE = b'{"is_available":true,"balance_infos":[]}'
+
+
+@pytest.mark.parametrize("path", ["/user/balance", "/v1/user/balance"])
+def test_the_balance_is_that_of_the_callers_account(make: Make, upstream: FakeUpstream, path: str) -> None:
+    upstream.serve(lambda _, wire: wire.respond(200, BALANCE))
+    response = make().request("GET", path, headers={"Authorization": "Bearer sk-mine"})
+    assert (response.status_code, response.data, response.mimetype) == (200, BALANCE, "application/json")
+    (request,) = upstream.requests
+    assert (request.method, request.path) == ("GET", "/user/balance")
+    assert request.headers["authorization"] == "Bearer sk-mine"
+
+
+def test_the_gateways_balance_is_not_for_its_clients(make: Make, upstream: FakeUpstream) -> None:
+    key = "the-key-of-alice-01"
+    face = make(keys=[{"key": key}], deepseek_api_key="sk-own")
+    response = face.request("GET", "/user/balance", headers={"Authorization": f"Bearer {key}"})
+    assert (response.status_code, response.json["error"]["code"]) == (403, "permission_denied")
+    assert upstream.requests == []
+
+
+def test_a_refused_key_has_no_balance(make: Make, upstream: FakeUpstream) -> None:
+    upstream.serve(deepseek.refuses(401, deepseek.BAD_KEY))
+    response = make().request("GET", "/user/balance", headers={"Authorization": "Bearer sk-mine"})
+    assert (response.status_code, response.json["error"]["code"]) == (401, "invalid_api_key")
