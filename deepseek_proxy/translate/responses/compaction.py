@@ -107,8 +107,8 @@ def kept_messages(value: object, new_id: ids.NewId) -> list[dict[str, Any]]:
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict) and item.get("role") == "user":
             content = item.get("content")
-            if isinstance(content, str):
-                content = [{"type": "input_text", "text": content}]
+            if not isinstance(content, list):
+                content = [{"type": "input_text", "text": content}] if isinstance(content, str) else []
             if _is_context(_all_texts(content)):
                 continue
             fixed = {"type": "message", "status": "completed", "role": "user", "content": content}

@@ -86,6 +86,7 @@ def test_messages_of_an_answer_keep_their_pictures_and_their_ids() -> None:
     assert kept_messages(items, numbered_ids()) == [{**message, "status": "completed"}]
     assert kept_messages("Hello", numbered_ids()) == [kept("msg_1", "Hello")]
     assert kept_messages(None, numbered_ids()) == []
+    assert kept_messages([{"role": "user", "content": None}], numbered_ids()) == [kept("msg_1")]
 
 
 def test_a_second_compaction_keeps_the_words_and_not_the_first_summary() -> None:
