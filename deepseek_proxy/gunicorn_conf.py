@@ -21,7 +21,7 @@ import textwrap
 from functools import partial
 from typing import Any, NoReturn
 
-from deepseek_proxy.ops import activation, arbiter, metrics
+from deepseek_proxy.ops import activation, arbiter, metrics, watching
 from deepseek_proxy.ops.lifecycle import LAST_WORDS_SECONDS
 from deepseek_proxy.sealing import load_or_create_keys
 from deepseek_proxy.settings import SettingsError, load
@@ -83,11 +83,11 @@ def on_starting(server: Any) -> None:
     lifted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lifted, most))
     server.metrics_folder = metrics.prepare_folder(worker_tmp_dir)
-    arbiter.adapt(server)
+    arbiter.adapt(server, watching.Watch(watching.files_of(_settings)))
 
 
 def on_reload(server: Any) -> None:
-    arbiter.prepare_replacement(server)
+    arbiter.prepare_replacement(server, watching.Watch(watching.files_of(_settings)))
 
 
 def pre_fork(server: Any, worker: Any) -> None:

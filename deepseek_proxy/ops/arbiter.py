@@ -6,6 +6,7 @@
 4. SIGHUP takes our own modules anew, here and in the new workers. (Libraries and Python: by a restart.)
 5. The old workers are told to leave when the new ones are ready: no request waits for the change.
 6. Workers that were replaced may take their time. They count no more, and nobody waits for them.
+7. A configuration file that has another content counts as SIGHUP.
 
 gunicorn lets nobody choose the arbiter's class, so methods of the one arbiter are replaced. Refuses to know
 the application. gunicorn 25 to 27, `gunicorn.arbiter`.
@@ -21,12 +22,14 @@ from functools import partial
 from typing import Any, Final
 
 from deepseek_proxy.ops.metrics import MULTIPROCESS_VARIABLE
+from deepseek_proxy.ops.watching import Watch
 
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
-def adapt(server: Any) -> None:
+def adapt(server: Any, watch: Watch) -> None:
     """To be called by the hook `on_starting`."""
+    server.watch = watch
     server.ending = mmap.mmap(-1, 1)  # one byte, seen by all workers
     server.replaced_age = 0  # workers up to this age were replaced
     _replace_methods(server)
@@ -48,8 +51,9 @@ def declare_ready(worker: Any) -> None:
     worker.ready[0] = 1
 
 
-def prepare_replacement(server: Any) -> None:
+def prepare_replacement(server: Any, watch: Watch) -> None:
     """To be called by the hook `on_reload`: the new settings are in effect, new workers come next."""
+    server.watch = watch
     _replace_methods(server)  # by the new code
     server.replaced_age = server.worker_age
     server.graceful_seconds = server.cfg.graceful_timeout
@@ -92,7 +96,13 @@ def _is_sound() -> bool:
 
 
 def _manage_workers(server: Any) -> None:
-    """Gunicorn's own, which would take replaced workers for a full crew, or for a surplus to get rid of."""
+    """Gunicorn's own, which would take replaced workers for a full crew, or for a surplus to get rid of.
+
+    Called about once a second.
+    """
+    if server.watch.changed():
+        server.log.info("The configuration has changed")
+        os.kill(os.getpid(), signal.SIGHUP)
     workers = list(server.WORKERS.values())
     replaced = [worker for worker in workers if worker.age <= server.replaced_age]
     if sum(worker.ready[0] for worker in workers if worker not in replaced) >= server.num_workers:
