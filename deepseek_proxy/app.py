@@ -16,6 +16,7 @@ from deepseek_proxy.api import (
     responses,
     search,
     streaming,
+    websocket,
 )
 from deepseek_proxy.api.allowance import Limiter
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     )
     app.extensions[EXTENSION] = gateway
     lifecycle.follow_server(gateway.drain)
-    for module in (responses, chat, conversations, search, models, ops):
+    for module in (responses, websocket, chat, conversations, search, models, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
     _attend(app, gateway)

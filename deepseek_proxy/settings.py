@@ -295,6 +295,14 @@ class Settings(BaseSettings):
         60, description="A repeated `response.in_progress` goes out after this long without a data event."
     )
 
+    # -- websockets
+    websocket: Literal["on", "off"] = Field("on", description="Serve WebSockets, or have clients use POST.")
+    websocket_seconds: Seconds = Field(3600, description="How long a WebSocket may stay open in all.")
+    websocket_idle_seconds: Seconds = Field(900, description="How long one may stay open without a request.")
+    websocket_memory_bytes: int = Field(
+        16 << 20, ge=0, description="Memory of one for turns with `store: false`, to go on from."
+    )
+
     # -- limits
     max_body_bytes: Bytes = Field(48 * 1024 * 1024, description="Largest request body, after decompression.")
     max_nesting: int = Field(

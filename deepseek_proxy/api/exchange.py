@@ -22,16 +22,31 @@ from deepseek_proxy.pipeline import Tally
 from deepseek_proxy.translate.hub import Usage
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
+WEBSOCKET: Final = "WS"
+"""The method of a request that came as a message."""
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class Exchange:
-    """Collects what becomes known of a request. `finish()` reports it, once."""
+    """Collects what becomes known of a request. `finish()` reports it, once.
 
-    def __init__(self, request: Request, tracing: Tracing | None = None) -> None:
+    The turns of a WebSocket are requests as well: `turn` counts them, and `id` is that of the connection.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        tracing: Tracing | None = None,
+        *,
+        id: str | None = None,
+        turn: int | None = None,
+    ) -> None:
         sent = request.headers.get(REQUEST_ID_HEADER, "")
-        self.id = sent if _USABLE_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}"
+        self.id = id or (sent if _USABLE_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}")
         self.method = request.method
+        if turn is not None:
+            self.id += f".{turn}"
+            self.method = WEBSOCKET
         self.path = request.path
         self.started = time.monotonic()
         self.began = datetime.now(UTC)
@@ -44,6 +59,8 @@ class Exchange:
         self.finish_reason: str | None = None
         self.attempts = 0
         self.searches = 0
+        self.turns: int | None = None  # of a WebSocket, as is the next
+        self.close_code: int | None = None
         self.answered = False  # whether the last upstream call had begun to answer
         self.error: ProxyError | None = None
         self.client: ClientKey | None = None  # who asks, where clients have keys
@@ -94,6 +111,8 @@ class Exchange:
             output_tokens=usage.completion_tokens if usage else None,
             reasoning_tokens=usage.reasoning_tokens if usage else None,
             searches=self.searches or None,
+            turns=self.turns,
+            close_code=self.close_code,
             cost_usd=(cost.spent if cost else 0) + searches if cost or searches else None,
             cache_saved_usd=cost.saved if cost else None,
             finish=self.finish_reason,

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import MethodNotAllowed
 
 from deepseek_proxy.api import auth, streaming
 from deepseek_proxy.api.answer import Answer
@@ -19,9 +18,10 @@ from deepseek_proxy.api.exchange import Exchange, current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
 from deepseek_proxy.api.recorded import Recorded
 from deepseek_proxy.api.standing import Standing, stand
-from deepseek_proxy.errors import ProxyError, UpgradeRequired
+from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.tokenizer.encoding import Counter
 from deepseek_proxy.translate import ids, jsontext, tokens
+from deepseek_proxy.translate.hub import Chunk, Usage
 from deepseek_proxy.translate.responses import codex, failure
 from deepseek_proxy.translate.responses.compaction import CompactionStream, kept_messages
 from deepseek_proxy.translate.responses.options import StreamOptions
@@ -62,12 +62,7 @@ def open_answer(
 
     `client_gone()` tells that nobody waits any more; by default it looks at the HTTP request's connection.
     """
-    parsed = parse(standing.body, _context(gateway, caller, standing.place))
-    envelope = _envelope(parsed)
-    for_codex = _from_codex()
-    recorded = Recorded(
-        envelope, lambda: _machine(gateway, caller, parsed, envelope, for_codex), standing.recorder
-    )
+    parsed, recorded = _read(gateway, caller, standing)
     return Answer(
         gateway,
         caller,
@@ -77,6 +72,22 @@ def open_answer(
         client_gone=client_gone,
         witness=recorded,
     )
+
+
+def warm_up(gateway: Gateway, caller: Caller, exchange: Exchange, standing: Standing) -> bytes:
+    """The frames of a response that says nothing, and from which others can go on. Nobody is asked for it.
+
+    Raises `InvalidRequest` with the path of the field.
+    """
+    parsed, recorded = _read(gateway, caller, standing, warm_up=True)
+    exchange.model, exchange.upstream_model = parsed.resolved.requested, parsed.resolved.model.id
+    exchange.unknown_fields = parsed.unknown_fields
+    machine = recorded.make_machine()
+    recorded.begun()
+    empty = Chunk(finish_reason="stop", usage=Usage(0, 0, 0, 0))
+    frames = machine.start() + machine.feed(empty) + machine.finish()
+    recorded.completed(frames)
+    return frames
 
 
 @blueprint.post("/v1/responses/compact")
@@ -126,31 +137,36 @@ def input_tokens() -> Response:
     )
 
 
-@blueprint.get("/v1/responses")
-@blueprint.get("/responses")
-@blueprint.get("/v1/responses", websocket=True)  # werkzeug keeps upgrade requests to rules of their own
-@blueprint.get("/responses", websocket=True)
-def upgrade() -> Response:
-    """Answers the WebSocket upgrade with 426, at which Codex goes on over HTTP at once."""
-    current_exchange().dialect = "responses"
-    if request.headers.get("Upgrade", "").lower() == "websocket":
-        raise UpgradeRequired("WebSockets are not served here: use POST with 'stream': true.")
-    raise MethodNotAllowed(valid_methods=["POST"])
+def _read(
+    gateway: Gateway, caller: Caller, standing: Standing, *, warm_up: bool = False
+) -> tuple[ResponsesRequest, Recorded]:
+    """The request, and the response that it gets."""
+    errand = codex.is_errand(codex.turn_metadata(standing.body, request.headers.get("X-Codex-Turn-Metadata")))
+    context = _context(gateway, caller, standing.place, errand=errand)
+    parsed = parse(standing.body, context, warm_up=warm_up)
+    envelope = _envelope(parsed)
+    for_codex = from_codex()
+    recorded = Recorded(
+        envelope, lambda: _machine(gateway, caller, parsed, envelope, for_codex), standing.recorder
+    )
+    return parsed, recorded
 
 
 def failure_of(error: ProxyError) -> Response | None:
     """The answer to the current request, where its client listens to failures inside a stream alone."""
-    if request.endpoint != f"{blueprint.name}.{create.__name__}" or not _from_codex():
+    if request.endpoint != f"{blueprint.name}.{create.__name__}" or not from_codex():
         return None
     told = codex.as_stream_failure(error)
     return streaming.respond_whole(failure.failed(told, new_id(ids.RESPONSE), int(time.time())))
 
 
-def _from_codex() -> bool:
+def from_codex() -> bool:
     return codex.is_codex(request.headers.get("Originator"), request.headers.get("User-Agent"))
 
 
-def _context(gateway: Gateway, caller: Caller, place: Place = NOWHERE) -> RequestContext:
+def _context(
+    gateway: Gateway, caller: Caller, place: Place = NOWHERE, *, errand: bool = False
+) -> RequestContext:
     def unseal(purpose: Purpose, token: str) -> str | None:
         opened = gateway.sealer.open(purpose, caller.tenant, token)
         return opened.decode() if opened is not None else None
@@ -161,7 +177,7 @@ def _context(gateway: Gateway, caller: Caller, place: Place = NOWHERE) -> Reques
         unseal=unseal,
         recall=lambda call_id: gateway.reasoning.recall(caller.tenant, call_id),
         count=Counter(),
-        errand=codex.is_errand(request.headers.get("X-Codex-Turn-Metadata")),
+        errand=errand,
         search=gateway.search_session(),
         place=place,
     )

@@ -6,7 +6,7 @@ refers to one by one. Refuses to know what items mean, and how an answer is made
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from deepseek_proxy.errors import InvalidRequest, NotFound
 from deepseek_proxy.store.base import ENDED, Head, Item
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate import fields, jsontext
-from deepseek_proxy.translate.responses import conversations, references
+from deepseek_proxy.translate.responses import conversations, references, results
 from deepseek_proxy.translate.responses.place import Place
 from deepseek_proxy.translate.responses.stored_items import shown, stored_items
 
@@ -43,8 +43,14 @@ class Standing:
     recorder: Recorder
 
 
-def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing:
-    """Where the request of this body stands.
+Recall = Callable[[str], Sequence[Mapping[str, Any]] | None]
+"""The items up to the end of a response that is not stored; None where that is not known."""
+
+
+def stand(
+    gateway: Gateway, caller: Caller, body: Mapping[str, Any], recall: Recall = lambda _: None
+) -> Standing:
+    """Where the request of this body stands. `recall` is asked before the store is.
 
     Raises `InvalidRequest` for what is not there, or cannot be together, and `StoreUnavailable`.
     """
@@ -58,10 +64,12 @@ def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing
             param="background",
             code="unsupported_parameter",
         )
-    origin = _origin(store, caller.tenant, body)
+    origin = _origin(store, caller.tenant, body, recall)
     if wanted := references.referenced(body.get("input")):
         found = _items(store, caller.tenant, wanted)
         body = {**body, "input": references.resolved(body["input"], found)}
+    if origin.response is not None:
+        results.check(origin.items, body.get("input"))
     place = Place(origin.items, origin.response, origin.conversation, stores, background)
     recorder: Recorder = Forgetful()
     if store is not None and stores:
@@ -69,7 +77,7 @@ def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing
             store,
             caller.tenant,
             origin.chain,
-            own_items(body.get("input")),
+            _to_store(origin, body),
             conversation=origin.conversation,
             background=background,
             goes_on=gateway.settings.store_when_down == "continue",
@@ -78,6 +86,13 @@ def stand(gateway: Gateway, caller: Caller, body: Mapping[str, Any]) -> Standing
         own = own_items(body.get("input"))
         recorder = ConversationRecorder(store, caller.tenant, origin.conversation, own)
     return Standing(body, place, recorder)
+
+
+def _to_store(origin: Origin, body: Mapping[str, Any]) -> list[Item]:
+    """The items that the store does not have yet; those of a response that is not stored among them."""
+    own = own_items(body.get("input"))
+    unknown = origin.response is not None and origin.chain is None
+    return [*own_items([*origin.items]), *own] if unknown else own
 
 
 def own_items(value: object) -> list[Item]:
@@ -106,12 +121,15 @@ def store_for(gateway: Gateway, caller: Caller) -> Store | None:
     return gateway.store if caller.client is None or caller.client.store else None
 
 
-def _origin(store: Store | None, owner: str, body: Mapping[str, Any]) -> Origin:
+def _origin(store: Store | None, owner: str, body: Mapping[str, Any], recall: Recall) -> Origin:
     conversation = conversations.named(body)
     if conversation is not None:
         return _inside(store, owner, conversation)
     previous = fields.string(body, "previous_response_id")
-    return _after(store, owner, previous) if previous is not None else Origin()
+    if previous is None:
+        return Origin()
+    items = recall(previous)
+    return _after(store, owner, previous) if items is None else Origin(items, response=previous)
 
 
 def _after(store: Store | None, owner: str, id: str) -> Origin:

@@ -39,14 +39,14 @@ class ClientGone(Exception):
 def bound(request: Request, stall_seconds: float) -> None:
     """From here on, a client that neither sends its body nor takes its answer for `stall_seconds` loses its
     connection: it would hold a place here, and a call to DeepSeek, for as long as it likes."""
-    sock = _socket_of(request)
+    sock = socket_of(request)
     if sock is not None:
         sock.settimeout(stall_seconds)
 
 
 def read_no_more(request: Request) -> None:
     """Lets the connection end with this answer. Servers set the header `Connection` themselves."""
-    sock = _socket_of(request)
+    sock = socket_of(request)
     if sock is not None:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RD)
@@ -54,11 +54,12 @@ def read_no_more(request: Request) -> None:
 
 def watch(request: Request) -> Callable[[], bool]:
     """A question to ask now and then: has the client closed its connection?"""
-    sock = _socket_of(request)
+    sock = socket_of(request)
     return (lambda: _is_closed(sock)) if sock is not None else (lambda: False)
 
 
-def _socket_of(request: Request) -> Any:
+def socket_of(request: Request) -> Any:
+    """The server's socket of this request; None where the server shows none."""
     return next((request.environ[key] for key in _SOCKETS if key in request.environ), None)
 
 

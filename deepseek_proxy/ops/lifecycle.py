@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from deepseek_proxy.errors import Draining
@@ -27,11 +28,13 @@ _RETRY_AFTER_SECONDS: Final = 1
 class Drain:
     """One for each application. `ends_at` is on the monotonic clock."""
 
-    __slots__ = ("begun", "ends_at")
+    __slots__ = ("_sleepers", "begun", "ends_at", "leaving")
 
     def __init__(self) -> None:
         self.begun = False
+        self.leaving = False
         self.ends_at = math.inf
+        self._sleepers: set[Callable[[], None]] = set()
 
     def begin(self, seconds: float) -> None:
         """From now on new work is refused, and in `seconds` open work ends; never later than said before.
@@ -40,6 +43,27 @@ class Drain:
         """
         self.ends_at = min(self.ends_at, time.monotonic() + max(0.0, seconds))
         self.begun = True
+        self.leave()
+
+    def leave(self) -> None:
+        """From now on connections that could serve further requests end with the answer that is under way,
+        and those without one at once.
+
+        May be called in a signal handler.
+        """
+        self.leaving = True
+        for wake in list(self._sleepers):
+            wake()
+
+    @contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, `wake` is called when connections are to end. It may be a signal handler that
+        calls it, and may have done so before the block looks at `leaving`."""
+        self._sleepers.add(wake)
+        try:
+            yield
+        finally:
+            self._sleepers.discard(wake)
 
     def admit(self) -> None:
         """Raises `Draining` where new work is refused."""
@@ -63,7 +87,7 @@ def follow_server(drain: Drain) -> None:
     called after ours. In any other process nothing happens: `flask run` ends at once, as a laptop expects.
 
     `worker.server_ends`, where the worker has it (`ops.arbiter`), tells the end of the server from that of
-    this worker alone, which is being replaced: that one serves what it has to the end.
+    this worker alone, which is being replaced: that one lets running answers take their time.
     """
     worker: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not hasattr(worker, "cfg"):
@@ -74,6 +98,8 @@ def follow_server(drain: Drain) -> None:
     def stop() -> None:
         if server_ends():
             drain.begin(seconds)
+        else:
+            drain.leave()
 
     def stop_at_once() -> None:
         drain.begin(0)

@@ -62,6 +62,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._open_websockets = Gauge(
+            f"{PREFIX}_open_websockets",
+            "WebSockets that are open now, idle ones included.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._first_token = Histogram(
             f"{PREFIX}_first_token_seconds",
             "Time from a request to its first token.",
@@ -153,6 +159,15 @@ class Metrics:
             yield
         finally:
             self._open_streams.dec()
+
+    @contextmanager
+    def open_websocket(self) -> Iterator[None]:
+        """Counts a WebSocket as open for as long as the block runs."""
+        self._open_websockets.inc()
+        try:
+            yield
+        finally:
+            self._open_websockets.dec()
 
     def render(self) -> tuple[bytes, str]:
         """The exposition of all workers' numbers, and its content type."""

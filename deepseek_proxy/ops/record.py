@@ -30,10 +30,12 @@ class RequestRecord:
     request_id: str
     dialect: str
     method: str
+    """`WS` for a message of a WebSocket."""
     path: str
     """Without the query string."""
     status: int
-    """The HTTP status sent; a stream that fails later keeps its 200 and has an `error_code`."""
+    """The HTTP status sent; a stream that fails later keeps its 200 and has an `error_code`. 101 stands for a
+    whole WebSocket, whose messages have the statuses that requests would have."""
     duration_seconds: float
     model: str | None = None
     """As the client named it."""
@@ -55,6 +57,10 @@ class RequestRecord:
     """What more it had cost without DeepSeek's cache."""
     finish: str | None = None
     """The upstream's finish reason."""
+    turns: int | None = None
+    """Of a WebSocket that has ended: how many requests came over it. Each has a record of its own."""
+    close_code: int | None = None
+    """Of a WebSocket that has ended (RFC 6455, 7.4)."""
     heartbeats: int = 0
     """Keep-alive frames sent to the client."""
     client_gone: bool = False
@@ -108,6 +114,8 @@ class RequestRecord:
             parts.append(f"{self.output_tokens} out ({self.reasoning_tokens or 0} thinking)")
         if self.attempts > 1:
             parts.append(f"{self.attempts} attempts")
+        if self.turns is not None:
+            parts.append(f"{self.turns} turns, closed with {self.close_code}")
         if self.client_gone:
             parts.append("client gone")
         if outcome := self.error_code or self.finish:

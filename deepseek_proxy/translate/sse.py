@@ -25,6 +25,16 @@ def encode_data(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
 
+def payloads(frames: bytes) -> list[bytes]:
+    """The payloads in `frames`, which `encode` has made; comments and frames without a name have none."""
+    found = []
+    for frame in frames.split(b"\n\n"):
+        _, data, payload = frame.partition(b"\ndata: ")
+        if data:
+            found.append(payload)
+    return found
+
+
 class Decoder:
     """Feeds on bytes in any split and returns the data payloads that became complete.
 

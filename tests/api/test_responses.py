@@ -78,12 +78,6 @@ def test_every_spelling_of_the_route(make: Make, path: str, stream: bool) -> Non
     assert answer["output"][-1]["content"][0]["text"] == "Hello"
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/responses"])
-def test_a_websocket_is_refused_with_426(face: Any, path: str) -> None:
-    response = face.request("GET", path, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
-    assert (response.status_code, response.json["error"]["code"]) == (426, "websocket_unavailable")
-
-
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_other_methods_are_refused_with_405(face: Any, method: str) -> None:
     response = face.request(method, "/v1/responses")

@@ -129,6 +129,12 @@ def test_a_stream_is_open_until_it_ends_or_breaks(metrics):
     assert samples(metrics)["open_streams{}"] == 0
 
 
+def test_so_is_a_websocket(metrics):
+    with metrics.open_websocket(), metrics.open_websocket():
+        assert samples(metrics)["open_websockets{}"] == 2
+    assert samples(metrics)["open_websockets{}"] == 0
+
+
 def test_no_label_grows_with_what_clients_send(metrics):
     for number in range(50):
         metrics.observe_request(

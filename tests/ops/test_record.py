@@ -26,6 +26,8 @@ FULL = RequestRecord(
     output_tokens=300,
     reasoning_tokens=120,
     searches=2,
+    turns=4,
+    close_code=1000,
     cost_usd=0.000213,
     cache_saved_usd=0.000147,
     finish="tool_calls",
@@ -88,7 +90,7 @@ def test_a_field_name_that_is_none_is_not_written(name):
 def test_the_sentence_says_what_matters():
     assert FULL.summary() == (
         "POST /v1/responses 200 in 1.23 s, first token 0.40 s, deepseek-flash, 1200 tokens in (1000 cached), "
-        "300 out (120 thinking), 2 attempts, client gone, server_error"
+        "300 out (120 thinking), 2 attempts, 4 turns, closed with 1000, client gone, server_error"
     )
     assert refused().summary() == "POST /x 400 in 0.10 s"
     assert refused(status=200, finish="stop").summary() == "POST /x 200 in 0.10 s, stop"

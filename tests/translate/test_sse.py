@@ -133,3 +133,14 @@ def test_many_events_together_may_be_larger_than_one() -> None:
     stream = b"data: 0123456789\n\n" * 20
     assert decode([stream]) == ([b"0123456789"] * 20, None)
     assert decode([b"data: " + b"x" * (MAX_EVENT_BYTES - 6) + b"\n\n"]) == ([b"x" * 58], None)
+
+
+def test_payloads_are_those_of_named_frames() -> None:
+    frames = (
+        sse.encode(b"a", b'{"x":1}')
+        + sse.HEARTBEAT_FRAME
+        + sse.encode(b"b", '{"ü":"data: "}'.encode())
+        + sse.DONE_FRAME
+    )
+    assert sse.payloads(frames) == [b'{"x":1}', '{"ü":"data: "}'.encode()]
+    assert sse.payloads(b"") == []

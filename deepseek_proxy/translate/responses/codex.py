@@ -6,6 +6,7 @@ Pure: headers come in as strings, decisions go out. Refuses to be asked about an
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -42,8 +43,18 @@ def is_codex(originator: str | None, user_agent: str | None) -> bool:
     return any((value or "").lower().startswith("codex") for value in (originator, user_agent))
 
 
+def turn_metadata(body: Mapping[str, Any], header: str | None) -> str | None:
+    """What Codex says of a turn: in the body (0.130 on), else in the header `x-codex-turn-metadata`.
+
+    That of a WebSocket is of its first turn, and speaks of a warm-up (0.169).
+    """
+    sent = body.get("client_metadata")
+    said = sent.get("x-codex-turn-metadata") if isinstance(sent, dict) else None
+    return said if isinstance(said, str) else header
+
+
 def is_errand(turn_metadata: str | None) -> bool:
-    """Whether a turn is the side job of naming a thread, by the header `x-codex-turn-metadata` (0.142 on).
+    """Whether a turn is the side job of naming a thread, by its metadata (0.142 on).
 
     The TUI sends one beside every first turn, with the same effort and with tools; a title of a few words
     needs neither.
@@ -89,6 +100,14 @@ def as_stream_failure(error: ProxyError) -> ProxyError:
     if error.retryable or isinstance(error, InternalError):
         return _with_code(error, "server_error")  # asks five times more within six seconds
     return _with_code(error, "invalid_prompt")  # stops at once and shows the message as it is
+
+
+def understands_envelope(error: ProxyError) -> bool:
+    """Whether Codex makes the best of an error message over WebSocket, as it is, by what it says (0.169).
+
+    Told that a response is unknown, it connects again and sends the whole conversation.
+    """
+    return error.code == "previous_response_not_found"
 
 
 def adapted(options: StreamOptions) -> StreamOptions:

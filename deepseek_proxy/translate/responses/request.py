@@ -83,10 +83,13 @@ class ResponsesRequest:
     """Names of the fields that were ignored."""
 
 
-def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = False) -> ResponsesRequest:
+def parse(
+    body: Mapping[str, Any], context: RequestContext, *, compact: bool = False, warm_up: bool = False
+) -> ResponsesRequest:
     """Reads a request. Raises `InvalidRequest` with the path of the field, or `ModelNotFound`.
 
-    `compact` asks for a compaction, as a `compaction_trigger` item does.
+    `compact` asks for a compaction, as a `compaction_trigger` item does. `warm_up` says that nothing is to be
+    answered yet, so that there may be no input.
     """
     parameters.refuse_prompt(body)
     notes: Counter[str] = Counter()
@@ -98,7 +101,7 @@ def parse(body: Mapping[str, Any], context: RequestContext, *, compact: bool = F
         _offer_search(search, table)
     reader = InputReader(table, context.unseal, notes, search)
     entries = reader.read(body.get("input"), context.place.earlier)
-    if not entries and not body.get("instructions"):
+    if not entries and not body.get("instructions") and not warm_up:
         raise fields.missing("input")
     compact = compact or reader.compaction_asked
     compacted_texts = compaction.user_texts(entries) if compact else None
