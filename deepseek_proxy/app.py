@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
@@ -29,7 +31,6 @@ from deepseek_proxy.sealing import Sealer, load_or_create_keys
 from deepseek_proxy.settings import Settings, load
 from deepseek_proxy.store import opening
 from deepseek_proxy.store.ledger.opening import Books
-from deepseek_proxy.store.reasoning import ReasoningCache
 from deepseek_proxy.upstream.client import Client
 from deepseek_proxy.upstream.search import Searcher
 
@@ -49,22 +50,24 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     app.url_map.strict_slashes = False
     books = Books(settings)
     client = Client(settings, metrics.upstream_failed)
+    store = opening.open_store(settings)
     gateway = Gateway(
         settings=settings,
         client=client,
         searcher=Searcher(client, settings),
         sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
         metrics=metrics,
-        # What one worker knows and the next does not would change the bytes of the prompt from turn to turn.
-        reasoning=ReasoningCache(settings.reasoning_cache_bytes if settings.workers == 1 else 0),
+        reasoning=opening.open_reasoning(settings, store),
         drain=lifecycle.Drain(),
-        store=opening.open_store(settings),
+        store=store,
         keyring=Keyring(settings.keys, settings.keys_file),
         books=books,
         limiter=Limiter(books),
         tracing=traces or tracing.create(settings),
     )
     app.extensions[EXTENSION] = gateway
+    if store is not None:
+        weakref.finalize(app, store.close)  # at the end of the process at the latest
     lifecycle.follow_server(gateway.drain)
     for module in (responses, websocket, chat, conversations, search, models, ops):
         app.register_blueprint(module.blueprint)

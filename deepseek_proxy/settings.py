@@ -259,7 +259,8 @@ class Settings(BaseSettings):
     reasoning_cache_bytes: int = Field(
         32 * 1024 * 1024,
         ge=0,
-        description="Memory for thinking that a client failed to send back; not used with several workers.",
+        description="Memory for thinking that a client failed to send back. Several workers share theirs "
+        "through the store, and have none without one.",
     )
 
     # -- web search
@@ -319,8 +320,9 @@ class Settings(BaseSettings):
     store_url: SecretStr | None = Field(
         None,
         description="Where responses and conversations are kept: `sqlite:` (a file in `state_dir`), "
-        "`sqlite:/path/of/a/file`, `memory:` (for one worker, gone at a restart), or `off`. By default "
-        "`sqlite:`, and `off` on Vercel and where `state_dir` cannot be written to.",
+        "`sqlite:/path/of/a/file`, a Redis that several machines share (`redis://…`, `rediss://…`, "
+        "`unix://…`), `memory:` (for one worker, gone at a restart), or `off`. By default `sqlite:`, and "
+        "`off` on Vercel and where `state_dir` cannot be written to.",
     )
     store_ttl_days: float = Field(
         30,

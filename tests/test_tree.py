@@ -27,6 +27,7 @@ ELSEWHERE: Final = {
     "store/base.py": ("store/test_store.py", "values, and what a backend has to be able to do"),
     "store/keeper.py": ("store/test_store.py", "what a worker does beside its requests"),
     "store/memory.py": ("store/test_store.py", "the suite that every backend passes"),
+    "store/redis_scripts.py": ("store/test_store.py", "what the backend has Redis do"),
     "store/sqlite_file.py": ("store/test_sqlite.py", "files, locks, versions: what the backend stands on"),
     "store/sqlite_rows.py": ("store/test_store.py", "changes that the backend's operations have in common"),
     "translate/responses/place.py": ("translate/responses/test_parameters.py", "values that are echoed"),

@@ -20,7 +20,7 @@ from deepseek_proxy.pipeline import Pace
 from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.settings import Settings
 from deepseek_proxy.store.ledger.opening import Books
-from deepseek_proxy.store.reasoning import ReasoningCache
+from deepseek_proxy.store.reasoning import Reasoning
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate.search import Limits, Session
 from deepseek_proxy.upstream.client import Client
@@ -51,7 +51,7 @@ class Gateway:
     searcher: Searcher
     sealer: Sealer
     metrics: Metrics
-    reasoning: ReasoningCache
+    reasoning: Reasoning
     drain: Drain
     store: Store | None
     """None where nothing is kept: `store_url` is `off`, or there is no place for it."""

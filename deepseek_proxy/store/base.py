@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from deepseek_proxy.errors import StoreFull
+
 Head = bytes
 """The hash that names a chain; None is the empty one."""
 
@@ -171,6 +173,16 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """Thinking that a client may not send back, under the id of the call that it led to."""
+
+    owner: str
+    name: str
+    blob: bytes
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RawEvents:
     pieces: Sequence[tuple[int, bytes]]
     ended: bool
@@ -222,8 +234,8 @@ class Backend(Protocol):
         """From the piece that holds the event `after + 1` on; at least one piece, where there is any."""
 
     # workers
-    def beat(self, worker: str, until: float) -> None:
-        """Says that a worker is at it until then."""
+    def beat(self, worker: str, seconds: float) -> None:
+        """Says that a worker is at it, and will be for so long."""
 
     def request_cancel(self, owner: str, id: str) -> bool:
         """False where there is no such response, or it has ended."""
@@ -255,13 +267,13 @@ class Backend(Protocol):
     def remove(self, owner: str, id: str, item: str) -> bool: ...
 
     # thoughts
-    def remember(self, owner: str, name: str, blob: bytes, expires_at: float) -> None: ...
+    def remember(self, thoughts: Sequence[Thought]) -> None: ...
 
     def recall(self, owner: str, name: str) -> bytes | None: ...
 
     # upkeep
-    def claim(self, duty: str, worker: str, until: float) -> bool:
-        """Whether `worker` has `duty`, which nobody else has before `until`."""
+    def claim(self, duty: str, worker: str, seconds: float) -> bool:
+        """Whether `worker` has `duty` from now on, which nobody else gets for so long."""
 
     def sweep(self, most: int) -> int:
         """Removes up to `most` of what has expired, or is the oldest where an owner, or all together, have
@@ -279,3 +291,10 @@ class Backend(Protocol):
 
 ROW_BYTES: Final = 120
 """What a row counts for besides its blob: keys and indices, about as SQLite has them."""
+
+
+def full(for_owner: bool) -> StoreFull:
+    """The error of an owner, or of a whole store, without room."""
+    if for_owner:
+        return StoreFull("You have stored as much as is allowed: delete some, or send 'store': false.")
+    return StoreFull("The gateway's store is full; send 'store': false to go on without it.")

@@ -1,8 +1,8 @@
 """What a worker does beside its requests: writes event logs, beats, asks for cancellations, sweeps.
 
 One thread (a greenlet under gevent), begun with the first response. Streams hand over their frames and go on;
-a batch is written every `FLUSH_SECONDS`, for all streams together. What cannot be written waits, within
-`MAX_WAITING_BYTES`: first event logs are given up, and marked so, finished answers last of all.
+those of all streams are written together, after a moment. What cannot be written waits, within
+`MAX_WAITING_BYTES`; event logs that find no room are given up, and marked so.
 
 Refuses to know what events are, and how a backend keeps them.
 """
@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from deepseek_proxy.errors import ProxyError, StoreUnavailable
-from deepseek_proxy.store.base import Backend, Ending, LogPiece, StoredResponse
+from deepseek_proxy.errors import StoreUnavailable
+from deepseek_proxy.store.base import Backend, Ending, LogPiece, StoredResponse, Thought
 from deepseek_proxy.store.packing import compress
 
 FLUSH_SECONDS: Final = 0.25
@@ -34,6 +34,8 @@ CANCEL_SECONDS: Final = 0.5
 SWEEP_SECONDS: Final = 60.0
 SWEEP_ROWS: Final = 50
 """How much one sweep removes at a time; what more there is waits for the next round of the loop."""
+CLOSE_SECONDS: Final = 10.0
+"""How long the last of it may take when the process ends."""
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -83,10 +85,9 @@ class Recording:
 
 
 class Keeper:
-    def __init__(self, backend: Backend, worker: str, clock: Callable[[], float]) -> None:
+    def __init__(self, backend: Backend, worker: str) -> None:
         self._backend = backend
         self._worker = worker
-        self._clock = clock
         self._lock = threading.Lock()
         """Held while something is written: a response's last events must not come after its end."""
         self._news = threading.Event()
@@ -97,8 +98,10 @@ class Keeper:
         self._pieces: dict[Recording, list[LogPiece]] = {}
         self._endings: deque[tuple[StoredResponse, Ending]] = deque()
         self._waiting_bytes = 0
+        self._thoughts: list[Thought] = []
         self._beaten_at = -BEAT_SECONDS
         self._asked_at = 0.0
+        self._sweeping = False
         # Workers that start together do not sweep together.
         self._swept_at = time.monotonic() - SWEEP_SECONDS * random.uniform(0, 0.75)  # noqa: S311
 
@@ -106,23 +109,28 @@ class Keeper:
 
     def open(self, response: StoredResponse) -> Recording:
         recording = self._open[response.owner, response.id] = Recording(self, response)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-            self._thread.start()
-        self._news.set()  # from now on there is something to look after
+        self._wake()
         return recording
 
     def beat(self) -> None:
         """Makes sure that this worker counts as alive. Raises `StoreUnavailable`."""
         now = time.monotonic()
         if now - self._beaten_at >= BEAT_SECONDS:
-            self._backend.beat(self._worker, self._clock() + BEAT_LAPSES_SECONDS)
+            self._backend.beat(self._worker, BEAT_LAPSES_SECONDS)
             self._beaten_at = now
 
     def expect(self, recording: Recording) -> None:
+        """Has the keeper come for what `recording` was given. Called for each piece, not for each frame."""
         self._expected.append(recording)
-        if not self._news.is_set():
+        if len(self._expected) == 1:
             self._news.set()
+
+    def remember(self, thought: Thought) -> None:
+        """Writes a thought as soon as can be, without waiting for that. Given up where the store is down."""
+        if self._waiting_bytes + len(thought.blob) <= MAX_WAITING_BYTES:
+            self._thoughts.append(thought)
+            self._waiting_bytes += len(thought.blob)
+            self._wake()
 
     def cancel(self, owner: str, id: str) -> None:
         recording = self._open.get((owner, id))
@@ -156,15 +164,19 @@ class Keeper:
         self._closed = True
         self._news.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_SECONDS)
 
     # -- the thread
 
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+            self._thread.start()
+        self._news.set()
+
     def _run(self) -> None:
         while not self._closed:
-            self._news.wait(CANCEL_SECONDS if self._open else BEAT_SECONDS)
-            if not self._closed and self._expected:
-                time.sleep(FLUSH_SECONDS)  # what comes until then goes along
+            self._news.wait(self._pause())
             self._news.clear()
             try:
                 self._round()
@@ -179,15 +191,21 @@ class Keeper:
             except StoreUnavailable:
                 logger.error("%d finished answers were not stored", len(self._endings))
 
+    def _pause(self) -> float:
+        """How long nothing needs doing, if nothing happens."""
+        if self._expected or self._pieces or self._sweeping:
+            return FLUSH_SECONDS
+        return CANCEL_SECONDS if self._open or self._endings else BEAT_SECONDS
+
     def _round(self) -> None:
         with self._lock:
             self._gather()
             self._write()
-        self._backend.tidy()
         if self._open:
             self.beat()
             self._ask_for_cancels()
         self._sweep()
+        self._backend.tidy()
 
     def _gather(self) -> None:
         """Takes over what is due."""
@@ -205,15 +223,25 @@ class Keeper:
                 self._waiting_bytes += len(piece.blob)
 
     def _write(self) -> None:
+        thoughts, self._thoughts = self._thoughts, []
+        self._waiting_bytes -= sum(len(thought.blob) for thought in thoughts)
+        if thoughts:
+            self._backend.remember(thoughts)
         while self._endings:
             response, ending = self._endings[0]
-            self._backend.finish(response.owner, response.id, ending)
+            try:
+                self._backend.finish(response.owner, response.id, ending)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                logger.exception("response %s is finished, but cannot be stored", response.id)
             self._endings.popleft()
             self._waiting_bytes -= _size(ending)
         if self._pieces:
-            pieces = [piece for waiting in self._pieces.values() for piece in waiting]
-            self._backend.append(pieces)
-            self._waiting_bytes -= sum(len(piece.blob) for piece in pieces)
+            self._backend.append([piece for waiting in self._pieces.values() for piece in waiting])
+            self._waiting_bytes -= sum(
+                len(piece.blob) for waiting in self._pieces.values() for piece in waiting
+            )
             self._pieces.clear()
 
     def _wait_with(self, response: StoredResponse, ending: Ending) -> None:
@@ -235,18 +263,13 @@ class Keeper:
             self.cancel(*key)
 
     def _sweep(self) -> None:
+        """Now and then one of the workers removes what is too old or too much, a little in each round."""
         now = time.monotonic()
-        if now - self._swept_at < SWEEP_SECONDS:
+        if not self._sweeping and now - self._swept_at < SWEEP_SECONDS:
             return
         self._swept_at = now
-        try:
-            if self._backend.claim("sweep", self._worker, self._clock() + SWEEP_SECONDS):
-                while self._backend.sweep(SWEEP_ROWS) == SWEEP_ROWS and not self._closed:
-                    time.sleep(FLUSH_SECONDS)
-        except StoreUnavailable:
-            raise
-        except ProxyError as error:
-            logger.warning("the store's sweep failed: %s", error.message)
+        if self._sweeping or self._backend.claim("sweep", self._worker, SWEEP_SECONDS):
+            self._sweeping = self._backend.sweep(SWEEP_ROWS) >= SWEEP_ROWS
 
 
 def _size(ending: Ending) -> int:

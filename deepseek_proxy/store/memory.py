@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from deepseek_proxy.errors import StoreFull
 from deepseek_proxy.store.base import (
     ENDED,
     ROW_BYTES,
@@ -25,7 +24,9 @@ from deepseek_proxy.store.base import (
     RawEvents,
     Segment,
     StoredResponse,
+    Thought,
     Usage,
+    full,
 )
 
 _Key = tuple[str, str]  # owner, id
@@ -81,7 +82,7 @@ class MemoryBackend:
         self._places: dict[_Key, bytes] = {}  # item id -> blob
         self._responses: dict[_Key, _Made] = {}
         self._talks: dict[_Key, _Talk] = {}
-        self._thoughts: dict[_Key, tuple[bytes, float]] = {}
+        self._thoughts: dict[_Key, Thought] = {}
         self._beats: dict[str, float] = {}
         self._duties: dict[str, tuple[str, float]] = {}
         self._bytes: defaultdict[str, int] = defaultdict(int)
@@ -211,9 +212,9 @@ class MemoryBackend:
 
     def _make_room(self, owner: str, size: int) -> None:
         if self._bytes[owner] + size > self._limits.owner_bytes:
-            raise StoreFull("You have stored as much as is allowed: delete some, or send 'store': false.")
+            raise full(for_owner=True)
         if sum(self._bytes.values()) + size > self._limits.total_bytes:
-            raise StoreFull("The gateway's store is full; send 'store': false to go on without it.")
+            raise full(for_owner=False)
 
     # -- event logs
 
@@ -244,9 +245,9 @@ class MemoryBackend:
 
     # -- workers
 
-    def beat(self, worker: str, until: float) -> None:
+    def beat(self, worker: str, seconds: float) -> None:
         with self._lock:
-            self._beats[worker] = until
+            self._beats[worker] = self._clock() + seconds
 
     def request_cancel(self, owner: str, id: str) -> bool:
         with self._lock:
@@ -352,30 +353,31 @@ class MemoryBackend:
 
     # -- thoughts
 
-    def remember(self, owner: str, name: str, blob: bytes, expires_at: float) -> None:
+    def remember(self, thoughts: Sequence[Thought]) -> None:
         with self._lock:
-            self._forget_thought(owner, name)
-            self._thoughts[owner, name] = (blob, expires_at)
-            self._bytes[owner] += ROW_BYTES + len(blob)
+            for thought in thoughts:
+                self._forget_thought(thought.owner, thought.name)
+                self._thoughts[thought.owner, thought.name] = thought
+                self._bytes[thought.owner] += ROW_BYTES + len(thought.blob)
 
     def recall(self, owner: str, name: str) -> bytes | None:
         with self._lock:
-            blob, expires_at = self._thoughts.get((owner, name), (None, 0))
-            return blob if expires_at > self._clock() else None
+            thought = self._thoughts.get((owner, name))
+            return thought.blob if thought is not None and thought.expires_at > self._clock() else None
 
     def _forget_thought(self, owner: str, name: str) -> None:
-        blob, _ = self._thoughts.pop((owner, name), (None, 0))
-        if blob is not None:
-            self._bytes[owner] -= ROW_BYTES + len(blob)
+        thought = self._thoughts.pop((owner, name), None)
+        if thought is not None:
+            self._bytes[owner] -= ROW_BYTES + len(thought.blob)
 
     # -- upkeep
 
-    def claim(self, duty: str, worker: str, until: float) -> bool:
+    def claim(self, duty: str, worker: str, seconds: float) -> bool:
         with self._lock:
             holder, lapses = self._duties.get(duty, (worker, 0))
             if holder != worker and lapses > self._clock():
                 return False
-            self._duties[duty] = (worker, until)
+            self._duties[duty] = (worker, self._clock() + seconds)
             return True
 
     def sweep(self, most: int) -> int:
@@ -396,7 +398,11 @@ class MemoryBackend:
             (self._remove, key) for key, made in self._responses.items() if made.response.expires_at <= now
         )
         yield from ((self._end, key) for key, talk in self._talks.items() if talk.expires_at <= now)
-        yield from ((self._forget_thought, key) for key, (_, until) in self._thoughts.items() if until <= now)
+        yield from (
+            (self._forget_thought, key)
+            for key, thought in self._thoughts.items()
+            if thought.expires_at <= now
+        )
 
     def _superfluous(self) -> Iterator[tuple[_TakeOut, _Key]]:
         """The oldest thoughts, then the oldest responses that have ended, while there is too much."""

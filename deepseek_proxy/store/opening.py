@@ -10,12 +10,14 @@ from typing import Final
 from deepseek_proxy.settings import Settings, SettingsError
 from deepseek_proxy.store.base import Backend, Limits
 from deepseek_proxy.store.memory import MemoryBackend
+from deepseek_proxy.store.reasoning import Reasoning, ReasoningCache, SharedReasoning
 from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
 
 SQLITE_FILE: Final = "store.db"
 """Its name in `state_dir`."""
 _SQLITE: Final = "sqlite:"
+_REDIS: Final = ("redis://", "rediss://", "unix://")
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,16 @@ def open_store(settings: Settings) -> Store | None:
     if url == "off":
         return None
     return Store(_backend(url, settings), ttl_days=settings.store_ttl_days)
+
+
+def open_reasoning(settings: Settings, store: Store | None) -> Reasoning:
+    """Of this worker, or of all of them by way of the store. Several that share nothing have none: what one
+    knows and the next does not would change the bytes of the prompt from turn to turn."""
+    alone = settings.workers == 1 and (store is None or store.backend.name != "redis")
+    own = ReasoningCache(settings.reasoning_cache_bytes if alone or store is not None else 0)
+    if alone or store is None or settings.reasoning_cache_bytes == 0:
+        return own
+    return SharedReasoning(own, store)
 
 
 def _default(settings: Settings) -> str:
@@ -54,7 +66,14 @@ def _backend(url: str, settings: Settings) -> Backend:
                 "store_url: memory: is for one worker; several share sqlite: or a Redis server"
             )
         return MemoryBackend(limits)
-    raise SettingsError("store_url: begins with none of sqlite:, memory:, off")
+    if url.startswith(_REDIS):
+        from deepseek_proxy.store.redis import RedisBackend  # a large package, where it is used
+
+        try:
+            return RedisBackend(url, limits)
+        except ValueError as error:
+            raise SettingsError(f"store_url: {error}") from None
+    raise SettingsError("store_url: begins with none of sqlite:, redis://, rediss://, unix://, memory:, off")
 
 
 def _is_writable(folder: Path) -> bool:

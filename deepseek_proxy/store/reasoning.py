@@ -1,18 +1,32 @@
 """The thinking that led to a tool call, for clients that do not send it back.
 
-A cache, not a store: bounded in bytes, of one process, lost at a restart. Clients that keep
+A cache, not an archive: bounded in bytes, and what is not known any more is left out. Clients that keep
 `encrypted_content` never need it. Refuses to know what a dialect is.
 """
 
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from cachetools import LRUCache
 
+from deepseek_proxy.errors import StoreUnavailable
+from deepseek_proxy.store.store import Store
+
+
+class Reasoning(Protocol):
+    """Another tenant's thinking is never known."""
+
+    def remember(self, tenant: str, call_id: str, thinking: str) -> None: ...
+
+    def recall(self, tenant: str, call_id: str) -> str | None:
+        """The thinking, None where it is not known."""
+
 
 class ReasoningCache:
-    """Least recently used entries go first once `max_bytes` of text are held. Safe between threads."""
+    """Of one process, lost at a restart. Least recently used entries go first once `max_bytes` of text are
+    held. Safe between threads."""
 
     def __init__(self, max_bytes: int) -> None:
         self._entries: LRUCache[tuple[str, str], str] = LRUCache(max_bytes, getsizeof=_size)
@@ -24,9 +38,32 @@ class ReasoningCache:
                 self._entries[tenant, call_id] = thinking
 
     def recall(self, tenant: str, call_id: str) -> str | None:
-        """The thinking, None where it is not known. Another tenant's is never known."""
         with self._lock:
             return self._entries.get((tenant, call_id))
+
+
+class SharedReasoning:
+    """The same for all who share a store: what one worker knows and the next does not would change the bytes
+    of the prompt from turn to turn. `own` spares the way there."""
+
+    def __init__(self, own: ReasoningCache, store: Store) -> None:
+        self._own = own
+        self._store = store
+
+    def remember(self, tenant: str, call_id: str, thinking: str) -> None:
+        self._own.remember(tenant, call_id, thinking)
+        self._store.remember(tenant, call_id, thinking)
+
+    def recall(self, tenant: str, call_id: str) -> str | None:
+        thinking = self._own.recall(tenant, call_id)
+        if thinking is None:
+            try:
+                thinking = self._store.recall(tenant, call_id)
+            except StoreUnavailable:
+                return None
+            if thinking is not None:
+                self._own.remember(tenant, call_id, thinking)
+        return thinking
 
 
 def _size(thinking: str) -> int:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from deepseek_proxy.errors import StoreFull
 from deepseek_proxy.store import sqlite_rows as rows
 from deepseek_proxy.store.base import (
     ENDED,
@@ -25,7 +24,9 @@ from deepseek_proxy.store.base import (
     RawEvents,
     Segment,
     StoredResponse,
+    Thought,
     Usage,
+    full,
 )
 from deepseek_proxy.store.sqlite_file import SqliteFile, one
 
@@ -203,9 +204,9 @@ class SqliteBackend:
     def _make_room(self, db: sqlite3.Connection, owner: int, size: int) -> None:
         held = one(db, "SELECT bytes FROM owners WHERE n = ?", owner)
         if held + size > self._limits.owner_bytes:
-            raise StoreFull("You have stored as much as is allowed: delete some, or send 'store': false.")
+            raise full(for_owner=True)
         if one(db, "SELECT bytes FROM totals") + size > self._limits.total_bytes:
-            raise StoreFull("The gateway's store is full; send 'store': false to go on without it.")
+            raise full(for_owner=False)
 
     # -- event logs
 
@@ -250,7 +251,8 @@ class SqliteBackend:
 
     # -- workers
 
-    def beat(self, worker: str, until: float) -> None:
+    def beat(self, worker: str, seconds: float) -> None:
+        until = self._clock() + seconds
         self._file.write(lambda db: db.execute("REPLACE INTO workers VALUES (?, ?)", (worker, until)))
 
     def request_cancel(self, owner: str, id: str) -> bool:
@@ -374,14 +376,16 @@ class SqliteBackend:
 
     # -- thoughts
 
-    def remember(self, owner: str, name: str, blob: bytes, expires_at: float) -> None:
+    def remember(self, thoughts: Sequence[Thought]) -> None:
         def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "INSERT INTO thoughts (owner, name, expires_at, blob) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (owner, name) DO UPDATE"
-                " SET expires_at = excluded.expires_at, blob = excluded.blob",
-                (rows.made_number_of(db, owner), name, expires_at, blob),
-            )
+            for thought in thoughts:
+                owner = rows.made_number_of(db, thought.owner)
+                db.execute(
+                    "INSERT INTO thoughts (owner, name, expires_at, blob) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (owner, name) DO UPDATE"
+                    " SET expires_at = excluded.expires_at, blob = excluded.blob",
+                    (owner, thought.name, thought.expires_at, thought.blob),
+                )
 
         self._file.write(work)
 
@@ -393,12 +397,12 @@ class SqliteBackend:
 
     # -- upkeep
 
-    def claim(self, duty: str, worker: str, until: float) -> bool:
+    def claim(self, duty: str, worker: str, seconds: float) -> bool:
         def work(db: sqlite3.Connection) -> bool:
             row = db.execute("SELECT worker, until FROM duties WHERE name = ?", (duty,)).fetchone()
             if row is not None and row[0] != worker and row[1] > self._clock():
                 return False
-            db.execute("REPLACE INTO duties VALUES (?, ?, ?)", (duty, worker, until))
+            db.execute("REPLACE INTO duties VALUES (?, ?, ?)", (duty, worker, self._clock() + seconds))
             return True
 
         return self._file.write(work)

@@ -26,6 +26,7 @@ from deepseek_proxy.store.base import (
     Piece,
     Segment,
     StoredResponse,
+    Thought,
     Usage,
 )
 from deepseek_proxy.store.keeper import Keeper, Recording
@@ -34,6 +35,8 @@ EVENTS_BYTES: Final = 512 * 1024
 """About how much, compressed, `events` returns at a time."""
 FOLLOW_SECONDS: Final = 0.2
 _DAY_SECONDS: Final = 86_400
+THOUGHT_SECONDS: Final = 7 * _DAY_SECONDS
+"""A conversation that has rested for longer goes on without the thinking of its calls."""
 
 
 class Store:
@@ -51,7 +54,7 @@ class Store:
         self.worker = secrets.token_hex(8)
         self._ttl_seconds = ttl_days * _DAY_SECONDS
         self._clock = clock
-        self._keeper = Keeper(backend, self.worker, clock)
+        self._keeper = Keeper(backend, self.worker)
 
     # -- responses
 
@@ -219,6 +222,17 @@ class Store:
     def delete_item(self, owner: str, id: str, item: str) -> bool:
         """False where it is not in the conversation, or there is no such conversation."""
         return self.backend.remove(owner, id, item)
+
+    # -- thoughts
+
+    def remember(self, owner: str, name: str, text: str) -> None:
+        """Keeps a text for `THOUGHT_SECONDS`. Never waits, and is no promise."""
+        blob = packing.compress(text.encode("utf-8", "surrogatepass"))
+        self._keeper.remember(Thought(owner, name, blob, self._clock() + THOUGHT_SECONDS))
+
+    def recall(self, owner: str, name: str) -> str | None:
+        blob = self.backend.recall(owner, name)
+        return packing.decompress(blob).decode("utf-8", "surrogatepass") if blob is not None else None
 
     # -- upkeep
 

@@ -15,6 +15,13 @@ import pytest
 @contextmanager
 def running() -> Iterator[str]:
     """The URL of a server that runs for as long as the block does. Skips where Redis is not installed."""
+    with process() as (_, url):
+        yield url
+
+
+@contextmanager
+def process() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The same, with the process, for tests that break it."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         pytest.skip("redis-server is not installed")
@@ -24,7 +31,7 @@ def running() -> Iterator[str]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         _wait(server, port)
-        yield f"redis://127.0.0.1:{port}/0"
+        yield server, f"redis://127.0.0.1:{port}/0"
     finally:
         server.kill()
         server.wait()

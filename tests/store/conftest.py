@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
+from harness import redis_server
+from harness.clocks import Clock
 
 from deepseek_proxy.store.base import Backend, Limits
 from deepseek_proxy.store.memory import MemoryBackend
+from deepseek_proxy.store.redis import RedisBackend
 from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
 
 TTL_DAYS = 30
 ROOMY = Limits(owner_bytes=50_000_000, total_bytes=100_000_000)
-
-
-@dataclass
-class Clock:
-    """The seconds of the epoch, as the test says."""
-
-    now: float = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 MakeBackend = Callable[..., Backend]
@@ -36,7 +29,21 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def running_redis() -> Iterator[str]:
+    with redis_server.running() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(running_redis: str) -> str:
+    """The URL of a Redis that is empty."""
+    with redis.Redis.from_url(running_redis) as server:
+        server.flushall()
+    return running_redis
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def make_backend(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> MakeBackend:
     shared: list[Backend] = []
 
@@ -47,7 +54,10 @@ def make_backend(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -
     def sqlite(limits: Limits = ROOMY) -> Backend:
         return SqliteBackend(tmp_path / "store.db", limits, clock)
 
-    return {"memory": memory, "sqlite": sqlite}[request.param]
+    def in_redis(limits: Limits = ROOMY) -> Backend:
+        return RedisBackend(request.getfixturevalue("redis_url"), limits, clock)
+
+    return {"memory": memory, "sqlite": sqlite, "redis": in_redis}[request.param]
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.settings import Settings, SettingsError, isolated
-from deepseek_proxy.store.opening import open_store
+from deepseek_proxy.store.opening import open_reasoning, open_store
+from deepseek_proxy.store.reasoning import Reasoning, ReasoningCache, SharedReasoning
 from deepseek_proxy.store.store import Store
 
 
@@ -59,6 +61,24 @@ def nowhere(tmp_path: Path) -> Path:
     return tmp_path / "file" / "state"
 
 
+def test_machines_share_a_redis(tmp_path: Path, redis_url: str) -> None:
+    assert backend_of(open_store(isolated(state_dir=tmp_path, store_url=redis_url, workers=2))) == "redis"
+
+
+def test_a_redis_that_is_down_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    store = open_store(isolated(state_dir=tmp_path, store_url="redis://:secret@127.0.0.1:9/0"))
+    assert store is not None
+    with pytest.raises(StoreUnavailable):
+        store.usage()
+    store.close()
+
+
+def test_a_wrong_redis_url_is_refused_without_being_shown(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="store_url") as refusal:
+        open_store(isolated(state_dir=tmp_path, store_url="redis://user:secret@host:secret"))
+    assert "secret" not in str(refusal.value)
+
+
 def test_without_a_place_for_it_nothing_is_kept_and_that_is_said(
     nowhere: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -83,3 +103,30 @@ def test_a_url_that_means_nothing_is_refused_without_being_shown(tmp_path: Path)
     with pytest.raises(SettingsError, match="store_url") as refusal:
         open_store(isolated(state_dir=tmp_path, store_url="mysql://user:secret@host"))
     assert "secret" not in str(refusal.value)
+
+
+def reasoning_of(tmp_path: Path, **settings: object) -> Reasoning:
+    chosen = isolated(state_dir=tmp_path, **settings)
+    return open_reasoning(chosen, open_store(chosen))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"workers": 1}, ReasoningCache),
+        ({"workers": 2}, SharedReasoning),
+        ({"workers": 1, "store_url": "redis://127.0.0.1:9/0"}, SharedReasoning),
+        ({"workers": 2, "reasoning_cache_bytes": 0}, ReasoningCache),
+        ({"workers": 2, "store_url": "off"}, ReasoningCache),
+    ],
+)
+def test_thinking_is_shared_where_there_is_somebody_to_share_it_with(
+    tmp_path: Path, settings: dict[str, object], kind: type
+) -> None:
+    assert type(reasoning_of(tmp_path, **settings)) is kind
+
+
+def test_several_workers_that_share_nothing_know_nothing(tmp_path: Path) -> None:
+    reasoning = reasoning_of(tmp_path, workers=2, store_url="off")
+    reasoning.remember("tenant", "call_1", "hm")
+    assert reasoning.recall("tenant", "call_1") is None

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
+from harness.clocks import Clock
 
-from deepseek_proxy.store.reasoning import ReasoningCache
+from deepseek_proxy.store.base import Limits, NewResponse
+from deepseek_proxy.store.reasoning import ReasoningCache, SharedReasoning
+from deepseek_proxy.store.redis import RedisBackend
+from deepseek_proxy.store.store import THOUGHT_SECONDS, Store
 
 ENTRY_BYTES = 200
 """What an entry counts for besides its text."""
@@ -90,3 +97,56 @@ def test_many_threads_at_once() -> None:
         thread.join()
     assert wrong == []
     assert sum(cache.recall("tenant", str(number)) is not None for number in range(70)) <= 50
+
+
+def test_what_one_worker_remembers_another_recalls(make_store: Callable[..., Store]) -> None:
+    one = SharedReasoning(ReasoningCache(10_000), make_store())
+    other = SharedReasoning(ReasoningCache(10_000), make_store())
+    one.remember("tenant", "call_1", "hm \ud800")
+    until = time.monotonic() + 10
+    while other.recall("tenant", "call_1") is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert other.recall("tenant", "call_1") == "hm \ud800"
+    assert other.recall("stranger", "call_1") is None
+
+
+def test_a_worker_knows_its_own_without_asking(make_store: Callable[..., Store]) -> None:
+    reasoning = SharedReasoning(ReasoningCache(10_000), make_store())
+    reasoning.remember("tenant", "call_1", "hm")
+    assert reasoning.recall("tenant", "call_1") == "hm"
+
+
+def test_without_the_store_what_is_not_known_is_left_out() -> None:
+    store = Store(RedisBackend("redis://127.0.0.1:9/0", Limits(1, 1)))
+    reasoning = SharedReasoning(ReasoningCache(10_000), store)
+    reasoning.remember("tenant", "call_1", "hm")
+    assert reasoning.recall("tenant", "call_1") == "hm"
+    assert reasoning.recall("tenant", "call_2") is None
+    store.close()
+
+
+def test_thoughts_grow_old_and_make_room_first(make_store: Callable[..., Store], clock: Clock) -> None:
+    store = make_store(Limits(owner_bytes=20_000, total_bytes=1_000_000))
+    store.remember("tenant", "call_1", "a" * 100)
+    wait_for_thought(store, "call_1")
+    clock.now += THOUGHT_SECONDS + 1
+    assert store.recall("tenant", "call_1") is None
+    assert store.backend.sweep(10) == 1
+    assert store.usage("tenant").bytes == 0
+
+    recording = store.begin(NewResponse("resp_1", "tenant", 1, "in_progress", b"{}"))
+    store.finish(recording, "completed", os.urandom(10_000))
+    for number in range(10):
+        store.remember("tenant", f"call_{number}", os.urandom(1000).hex())
+    wait_for_thought(store, "call_9")
+    store.backend.sweep(10)
+    assert store.recall("tenant", "call_0") is None
+    assert store.recall("tenant", "call_9") is not None
+    assert store.get("tenant", "resp_1") is not None
+
+
+def wait_for_thought(store: Store, name: str) -> None:
+    until = time.monotonic() + 10
+    while store.recall("tenant", name) is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)

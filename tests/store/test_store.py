@@ -569,11 +569,11 @@ def test_all_owners_together_have_a_limit(make_store: MakeStore) -> None:
 
 def test_one_worker_has_a_duty_at_a_time(make_store: MakeStore, clock: Clock) -> None:
     one, other = make_store(), make_store()
-    assert one.backend.claim("sweep", one.worker, clock() + 60)
-    assert one.backend.claim("sweep", one.worker, clock() + 60)
-    assert not other.backend.claim("sweep", other.worker, clock() + 60)
+    assert one.backend.claim("sweep", one.worker, 60)
+    assert one.backend.claim("sweep", one.worker, 60)
+    assert not other.backend.claim("sweep", other.worker, 60)
     clock.now += 61
-    assert other.backend.claim("sweep", other.worker, clock() + 60)
+    assert other.backend.claim("sweep", other.worker, 60)
 
 
 def test_many_workers_at_once(make_store: MakeStore) -> None:

@@ -6,33 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
-from harness import redis_server
 from harness.clocks import Clock
 
 from deepseek_proxy.store.ledger.base import Ledger
 from deepseek_proxy.store.ledger.memory import MemoryLedger
 from deepseek_proxy.store.ledger.redis import RedisLedger
 from deepseek_proxy.store.ledger.sqlite import SqliteLedger
-
-
-@pytest.fixture(scope="session")
-def running_redis() -> Iterator[str]:
-    with redis_server.running() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(running_redis: str) -> str:
-    """The URL of a Redis that is empty."""
-    with redis.Redis.from_url(running_redis) as server:
-        server.flushall()
-    return running_redis
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
