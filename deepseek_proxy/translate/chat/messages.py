@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from deepseek_proxy.translate import fields, history, jsontext
 from deepseek_proxy.translate.chat import citations, searches
@@ -27,8 +27,8 @@ from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tools import FREEFORM_INPUT, Tool, ToolKind, ToolTable
 
 # `latest_reminder` is DeepSeek's own: like a later system text, it goes into its place as a reminder.
-_SYSTEM_ROLES = frozenset({"system", "developer", "latest_reminder"})
-_MODEL_ROLES = frozenset({"assistant", "tool", "function"})
+_SYSTEM_ROLES: Final = ("system", "developer", "latest_reminder")
+_MODEL_ROLES: Final = ("assistant", "tool", "function")
 
 
 class MessageReader:

@@ -59,7 +59,7 @@ def test_what_the_page_calls_refused_is_refused() -> None:
 
 
 def test_every_role_is_named() -> None:
-    assert {*listed("Messages")} == messages._SYSTEM_ROLES | messages._MODEL_ROLES | {"user"}
+    assert {*listed("Messages")} == {*messages._SYSTEM_ROLES, *messages._MODEL_ROLES, "user"}
 
 
 def test_every_tool_is_named() -> None:

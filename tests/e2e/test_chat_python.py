@@ -1,0 +1,217 @@
+"""Chat Completions with OpenAI's package for Python, through a real gateway with several workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import openai
+import pytest
+from e2e.backend import Backend, added_messages, images, results, text_of
+from e2e.conftest import Start
+from e2e.samples import CALLS, MODEL, PNG_URL, WEATHER
+from harness.gateway import CLIENT_KEY, Gateway
+from openai import OpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import BaseModel
+
+TOOL: Final[Any] = {
+    "type": "function",
+    "function": {key: value for key, value in WEATHER.items() if key != "type"},
+}
+ASKED: Final[list[Any]] = [{"role": "user", "content": "How is the weather?"}]
+
+
+class Stop(BaseModel):
+    city: str
+    nights: int
+
+
+@pytest.fixture
+def gateway(start: Start, backend: Backend) -> Gateway:
+    return start("team", workers=3)
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[OpenAI]:
+    with client_of(gateway) as made:
+        yield made
+
+
+def client_of(gateway: Gateway, **options: Any) -> OpenAI:
+    return OpenAI(
+        base_url=f"http://127.0.0.1:{gateway.port}/v1",
+        api_key=CLIENT_KEY,
+        _strict_response_validation=True,
+        **{"max_retries": 0, "timeout": 30, **options},
+    )
+
+
+@pytest.fixture(params=["create", "streamed", "helper"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def ask(client: OpenAI, way: str, **fields: Any) -> ChatCompletion:
+    """One answer by `create`, by the stream helper's accumulator, or by the helper itself."""
+    fields = {"model": MODEL, "messages": ASKED, **fields}
+    if way == "create":
+        answer: ChatCompletion = client.chat.completions.create(**fields)
+        return answer
+    with client.chat.completions.stream(**fields) as stream:
+        for event in stream:
+            if event.type == "chunk":
+                assert isinstance(event.chunk, ChatCompletionChunk)
+        return stream.get_final_completion()
+
+
+def test_answer(client: OpenAI, backend: Backend, way: str) -> None:
+    backend.says({"reasoning": "A greeting.", "text": "Grüße, 世界 👋"})
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Greet the world."},
+    ]
+    answer = ask(client, way, messages=messages)
+    (choice,) = answer.choices
+    assert choice.message.content == "Grüße, 世界 👋"
+    assert choice.message.model_extra == {"reasoning_content": "A greeting."} or (
+        choice.message.to_dict()["reasoning_content"] == "A greeting."
+    )
+    assert choice.finish_reason == "stop"
+    assert answer.model == MODEL
+    (body,) = backend.bodies()
+    assert [text_of(message) for message in body["messages"]] == ["Be brief.", "Greet the world."]
+
+
+def test_usage_comes_only_where_it_is_asked_for(client: OpenAI) -> None:
+    fields: dict[str, Any] = {"model": "deepseek-chat", "messages": ASKED, "stream": True}
+    plain = list(client.chat.completions.create(**fields))
+    assert all(chunk.usage is None and chunk.choices for chunk in plain)
+    *said, last = client.chat.completions.create(**fields, stream_options={"include_usage": True})
+    assert all(chunk.usage is None for chunk in said)
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.total_tokens == last.usage.prompt_tokens + last.usage.completion_tokens > 0
+
+
+def test_tools_round_trip(client: OpenAI, backend: Backend, way: str) -> None:
+    """The message goes back as it came: the thinking with it, and the prefix stays the same."""
+    backend.says({"reasoning": "Two cities.", "text": "Looking.", "calls": CALLS}, {"text": "Sunny in both."})
+    first = ask(client, way, tools=[TOOL]).choices[0]
+    assert first.finish_reason == "tool_calls"
+    calls = first.message.tool_calls or []
+    assert [json.loads(call.function.arguments) for call in calls] == [call["arguments"] for call in CALLS]
+    outputs = [
+        {"role": "tool", "tool_call_id": call.id, "content": f"sunny {i}"} for i, call in enumerate(calls)
+    ]
+    history = [*ASKED, first.message.to_dict(), *outputs]
+    second = ask(client, way, messages=history, tools=[TOOL])
+    assert second.choices[0].message.content == "Sunny in both."
+    earlier, later = backend.bodies()
+    answered, *_ = added_messages(later, earlier)
+    assert (answered["content"], answered["reasoning_content"]) == ("Looking.", "Two cities.")
+    assert results(later) == ["sunny 0", "sunny 1"]
+
+
+def test_an_answer_bound_to_a_schema(client: OpenAI, backend: Backend) -> None:
+    backend.says({"text": '{"city": "Köln", "nights": 2}'})
+    parsed = client.chat.completions.parse(model=MODEL, messages=ASKED, response_format=Stop)
+    assert parsed.choices[0].message.parsed == Stop(city="Köln", nights=2)
+    assert backend.bodies()[0]["response_format"] == {"type": "json_object"}
+
+
+def test_elder_functions(client: OpenAI, backend: Backend) -> None:
+    backend.says({"calls": CALLS[:1]}, {"text": "Sunny."})
+    fields: dict[str, Any] = {"model": MODEL, "functions": [TOOL["function"]]}
+    first = client.chat.completions.create(messages=ASKED, **fields).choices[0]
+    assert first.finish_reason == "function_call"
+    assert first.message.function_call is not None
+    history = [
+        *ASKED,
+        first.message.to_dict(),
+        {"role": "function", "name": first.message.function_call.name, "content": "sunny"},
+    ]
+    assert client.chat.completions.create(messages=history, **fields).choices[0].message.content == "Sunny."
+    assert results(backend.bodies()[-1]) == ["sunny"]
+
+
+def test_a_forced_tool_and_a_picture(client: OpenAI, backend: Backend) -> None:
+    picture = {"type": "image_url", "image_url": {"url": PNG_URL}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Where is this?"}, picture]}]
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    answer = ask(client, "create", messages=messages, tools=[TOOL], tool_choice=choice)
+    assert answer.choices[0].message.tool_calls
+    (body,) = backend.bodies()
+    assert body["thinking"] == {"type": "disabled"}
+    assert images(body) == [PNG_URL]
+
+
+def test_log_probabilities(client: OpenAI) -> None:
+    messages = [{"role": "user", "content": "Say hello"}]
+    for way in ("create", "streamed"):
+        answer = ask(
+            client, way, messages=messages, logprobs=True, top_logprobs=2, model="deepseek-chat"
+        ).choices[0]
+        assert answer.logprobs is not None
+        assert "".join(entry.token for entry in answer.logprobs.content or ()) == "hello"
+
+
+def test_the_limit_and_the_list(client: OpenAI) -> None:
+    messages = [{"role": "user", "content": "Say one two three four"}]
+    answer = ask(client, "create", messages=messages, max_completion_tokens=8)
+    assert answer.choices[0].finish_reason == "length"
+    assert {"deepseek-flash", "deepseek-chat", "deepseek-r1-search"} <= {m.id for m in client.models.list()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"), [({"n": 2}, "n"), ({"messages": []}, "messages"), ({"model": "x-search"}, "model")]
+)
+def test_a_refusal_is_a_bad_request(client: OpenAI, fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, "create", **fields)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "code"),
+    [
+        ("401", openai.AuthenticationError, "invalid_api_key"),
+        ("402", openai.RateLimitError, "insufficient_quota"),
+        ("429", openai.RateLimitError, "rate_limit_exceeded"),
+        ("503", openai.InternalServerError, "server_error"),
+    ],
+)
+def test_deepseeks_failures(start: Start, backend: Backend, fault: str, error: Any, code: str) -> None:
+    backend.breaks(fault)
+    quick = start("quick", retry_max_seconds=0.1)
+    with client_of(quick) as client, pytest.raises(error) as failed:
+        client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+    assert failed.value.code == code
+
+
+def test_a_stream_that_breaks(client: OpenAI, backend: Backend) -> None:
+    backend.says({"text": "one two three four five six seven eight", "fault": "reset after=6"})
+    stream = client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+    with pytest.raises(openai.APIError) as broken:
+        list(stream)
+    assert broken.value.code == "server_error"
+
+
+def test_a_search(start: Start, backend: Backend) -> None:
+    searching = start("search", web_search="deepseek")
+    query = {"name": "web_search", "arguments": {"query": "blue sky"}}
+    says = [{"reasoning": "Hm.", "calls": [query]}, {"text": "Light is scattered [1]."}]
+    backend.says(*says, {"text": "As I said."})
+    with client_of(searching) as client:
+        first = ask(client, "streamed", model="deepseek-r1-search").choices[0].message
+        assert first.content is not None
+        assert first.content.startswith("Light is scattered [[1]](http")
+        (cited,) = first.to_dict()["annotations"]
+        place = cited["url_citation"]
+        assert first.content[place["start_index"] : place["end_index"]].endswith(f"({place['url']})")
+        history = [*ASKED, {"role": "assistant", "content": first.content}, *ASKED]
+        ask(client, "create", model="deepseek-r1-search", messages=history)
+    _, searched, later = backend.bodies()
+    answered, _ = added_messages(later, searched)
+    assert answered["content"] == "Light is scattered [1]."
