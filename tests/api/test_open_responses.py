@@ -20,6 +20,7 @@ from harness.client import Reply
 from harness.gateway import CLIENT_KEY, Gateway
 from harness.responses import read_error, read_stream
 from harness.responses_grammar import assert_responses_grammar
+from harness.websocket import WebSocket
 
 from deepseek_proxy.simulator import SimulatorConfig, running
 
@@ -186,12 +187,11 @@ def test_compact_missing_model(gateway: Gateway) -> None:
 # -- WebSocket ------------------------------------------------------------------------------------
 
 
-def connect(gateway: Gateway) -> Any:
-    websocket = pytest.importorskip("harness.websocket", reason="WebSockets are not served yet")
-    return websocket.WebSocket(gateway.port, headers={"Authorization": f"Bearer {CLIENT_KEY}"})
+def connect(gateway: Gateway) -> WebSocket:
+    return WebSocket(gateway.port, headers={"Authorization": f"Bearer {CLIENT_KEY}"})
 
 
-def answered(socket: Any, **fields: Any) -> dict[str, Any]:
+def answered(socket: WebSocket, **fields: Any) -> dict[str, Any]:
     """The completed response to one message, each of its events validated."""
     events = socket.ask(**fields)
     for event in events:
@@ -201,7 +201,7 @@ def answered(socket: Any, **fields: Any) -> dict[str, Any]:
     return dict(final)
 
 
-def refused(socket: Any, **fields: Any) -> dict[str, Any]:
+def refused(socket: WebSocket, **fields: Any) -> dict[str, Any]:
     """The error in its envelope, and nothing besides."""
     (event,) = socket.ask(**fields)
     assert event["type"] == "error"
