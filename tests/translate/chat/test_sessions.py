@@ -7,6 +7,7 @@ The conversations are played as clients play them: the message of an answer come
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -188,7 +189,7 @@ def test_what_was_sent_is_a_prefix_of_what_is_sent_later(
 def test_a_session_as_a_client_plays_it(
     model: str, keeps_thinking: bool, deepseek_check: Check, deepseek_prompt: Prompt
 ) -> None:
-    """Calls, results, texts, late system messages: each request begins with the whole of the one before it."""
+    """Calls, results, texts, late system messages: each request begins with the one before it."""
     kept: dict[str, str] = {}
     history: list[Message] = [
         {"role": "system", "content": "Be brief."},
@@ -209,9 +210,8 @@ def test_a_session_as_a_client_plays_it(
             frames.append(deepseek.text(f"Answer {number}."))
         frames += [deepseek.last("tool_calls" if calling else "stop"), deepseek.DONE]
         machine = machine_for(request, remember=kept.__setitem__)
-        message = dict(
-            folded(play(frames, turn(machine, healer_for(request.tools))))["choices"][0]["message"]
-        )
+        data = play(frames, turn(machine, healer_for(request.tools)))
+        message = dict(folded(data)["choices"][0]["message"])
         if not keeps_thinking:
             del message["reasoning_content"]
         history = [*history, message]
@@ -220,7 +220,7 @@ def test_a_session_as_a_client_plays_it(
             history += [{"role": "tool", "tool_call_id": id, "content": f"text of {id}"} for id in ids]
         else:
             history += [{"role": "developer", "content": "Hurry."}, {"role": "user", "content": "Next."}]
-    for earlier, later in zip(bodies, bodies[1:], strict=False):
+    for earlier, later in pairwise(bodies):
         assert deepseek_check(later) == (200, None)
         assert later["messages"][: len(earlier["messages"])] == earlier["messages"]
         assert jsontext.dumps(later["tools"]) == jsontext.dumps(earlier["tools"])
