@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.measure import Cores, Measurement, measure
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.targets import NGINX, available
+from benchmarks.targets import NGINX, available, stores
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         scenario = SCENARIOS[name].scaled(chosen.scale)
         measured: list[Measurement] = []
         for number in range(chosen.rounds):
-            for target in targets:
+            for target in stores() if scenario.stored else targets:
                 print(f"{name}, round {number + 1}, {target.name} ...", file=sys.stderr, flush=True)
                 measured.append(measure(target, scenario, number, cores))
         print(f"\n{report.table(scenario, measured)}")
@@ -48,7 +48,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures the gateway, nginx that only passes bytes through, and nothing in between.",
+        description="Measures the gateway and its stores, nginx that only passes bytes through, and "
+        "nothing in between.",
     )
     parser.add_argument(
         "--scenarios",

@@ -25,7 +25,7 @@ TOOL: Final = {
 }
 
 
-def responses_body(size: int) -> bytes:
+def responses_body(size: int, *, store: bool = False) -> bytes:
     """The JSON of a streamed `POST /v1/responses` of about `size` bytes, the same every time."""
     chance = random.Random(size)
     items: list[dict[str, Any]] = [_message("user", "input_text", "Please write a function.")]
@@ -37,7 +37,7 @@ def responses_body(size: int) -> bytes:
     body = {
         "model": MODEL,
         "stream": True,
-        "store": False,
+        "store": store,
         "instructions": "You are a coding agent.",
         "input": items,
         "tools": [TOOL],

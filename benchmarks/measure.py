@@ -56,7 +56,7 @@ class Measurement:
 
 def measure(target: Target, scenario: Scenario, number: int, cores: Cores) -> Measurement:
     """Runs one scenario against one target. Raises `RuntimeError` where the target does not come up."""
-    body = bodies.responses_body(scenario.body_bytes).decode()
+    body = bodies.responses_body(scenario.body_bytes, store=target.store).decode()
     with _upstream(cores) as upstream, running(target, upstream.port, cores.target) as ready:
         warming = scenario.warming()
         upstream.answer_as(warming)

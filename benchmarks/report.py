@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.measure import Measurement
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.targets import DIRECT, NGINX
+from benchmarks.targets import DIRECT, GATEWAY, NGINX
 
 BUSY_SHARE: Final = 0.8
 _MILLISECONDS: Final = 1000
@@ -53,13 +53,14 @@ MEMORY: Final = Figure("KB/stream", _per_stream)
 LATENCY: Final = Figure("latency ms", _median_latency)
 FIRST_TOKEN: Final = Figure("first token ms", _median_first_token)
 
-# The first figure of a scenario is the one that is compared with nginx.
+# The first figure of a scenario is compared: with nginx, or with the gateway that stores nothing.
 FIGURES: Final = {
     "paced": (CPU_PER_TOKEN, LATENCY),
     "throughput": (CPU_PER_TOKEN,),
     "many": (MEMORY, CPU_PER_TOKEN),
     "ttft": (FIRST_TOKEN, CPU_PER_REQUEST),
     "big": (CPU_PER_REQUEST, FIRST_TOKEN),
+    "stored": (CPU_PER_TOKEN, CPU_PER_REQUEST, LATENCY),
 }
 ADDED: Final = {"paced": LATENCY, "ttft": FIRST_TOKEN}
 """Figures that say the most as a difference from what is there with nothing in between."""
@@ -69,7 +70,8 @@ def table(scenario: Scenario, measured: Sequence[Measurement]) -> str:
     """One scenario's part of the report."""
     figures = FIGURES[scenario.name]
     added = ADDED.get(scenario.name)
-    header = ["", "good answers", *(figure.title for figure in figures), f"{figures[0].title} / nginx"]
+    base = GATEWAY if scenario.stored else NGINX
+    header = ["", "good answers", *(figure.title for figure in figures), f"{figures[0].title} / {base.name}"]
     if added:
         header.append(f"added {added.title}")
     rows = [header]
@@ -77,7 +79,7 @@ def table(scenario: Scenario, measured: Sequence[Measurement]) -> str:
         own = [each for each in measured if each.target == name]
         row = [name, f"{sum(each.load.good for each in own)} of {sum(each.asked for each in own)}"]
         row += [spread(figure.of(each) for each in own) for figure in figures]
-        row.append(spread(_against(figures[0], own, measured, NGINX.name, lambda a, b: a / b)))
+        row.append(spread(_against(figures[0], own, measured, base.name, lambda a, b: a / b)))
         if added:
             row.append(spread(_against(added, own, measured, DIRECT.name, lambda a, b: a - b)))
         rows.append(row)

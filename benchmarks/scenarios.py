@@ -16,6 +16,7 @@ class Scenario:
     `streams` are open at a time, begun over `ramp_seconds`; each connection makes `requests`, one after the
     other. An answer has `tokens`, one every `gap_seconds` (0: as fast as they are taken, `per_write` in one
     write). `body_bytes` is the size of a request; 0: a small one. `figure` is a key of `report.FIGURES`.
+    `stored`: what storing costs is measured, and not what the gateway does.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scenario:
     ramp_seconds: float = 0
     body_bytes: int = 0
     limit_seconds: float = 40
+    stored: bool = False
 
     def scaled(self, factor: float) -> Scenario:
         """A smaller or larger load of the same kind; the goals do not apply to it."""
@@ -104,6 +106,17 @@ _ALL: Final = (
         requests=20,
         tokens=1,
         body_bytes=2_000_000,
+    ),
+    Scenario(
+        "stored",
+        "500 streams, a token every 50 ms, each kept in a store",
+        figure="cpu_us_per_token",
+        goal="at most 1.05 x the same without storing",
+        streams=500,
+        tokens=300,
+        gap_seconds=0.05,
+        ramp_seconds=5,
+        stored=True,
     ),
 )
 SCENARIOS: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}

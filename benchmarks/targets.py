@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Final
 
 ROOT: Final = Path(__file__).parents[1]
-_NGINX_PLACES: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+_PLACES: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 _NGINX_CONFIG: Final = """
 daemon off;
 worker_processes 1;
@@ -52,23 +52,39 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go; what stands in an answer before a token's clock, and in its last event."""
+    """Where requests go; what stands in an answer before a token's clock, and in its last event.
+
+    `store` is what the requests ask for.
+    """
 
     name: str
     path: str
     head: str
     last: str
+    store: bool = False
 
 
 CHAT: Final = {"path": "/chat/completions", "head": '"content":"~', "last": "data: [DONE]"}
 DIRECT: Final = Target("direct", **CHAT)
 NGINX: Final = Target("nginx", **CHAT)
-GATEWAY: Final = Target("gateway", "/v1/responses", '"delta":"~', "event: response.completed")
+RESPONSES: Final = {
+    "path": "/v1/responses",
+    "head": '"delta":"~',
+    "last": "event: response.completed",
+}
+GATEWAY: Final = Target("gateway", **RESPONSES)
+SQLITE: Final = Target("SQLite", **RESPONSES, store=True)
+REDIS: Final = Target("Redis", **RESPONSES, store=True)
 
 
 def available() -> tuple[Target, ...]:
     """The targets that can be measured here: nginx may not be installed."""
     return (DIRECT, NGINX, GATEWAY) if _nginx() else (DIRECT, GATEWAY)
+
+
+def stores() -> tuple[Target, ...]:
+    """The gateway without storing, and with each store that can be measured here."""
+    return (GATEWAY, SQLITE, REDIS) if _redis() else (GATEWAY, SQLITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +101,18 @@ def running(target: Target, upstream: int, cpus: set[int]) -> Iterator[Running]:
     if target is DIRECT:
         yield Running(upstream, None)
         return
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name, _held_port() as port:
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-") as name,
+        _held_port() as port,
+        contextlib.ExitStack() as beside,
+    ):
         folder = Path(name)
         folder.chmod(0o711)  # nginx's worker is another user where its master is root
-        start = _start_nginx if target is NGINX else _start_gateway
-        command, environment = start(folder, port, upstream)
+        if target is NGINX:
+            command, environment = _start_nginx(folder, port, upstream)
+        else:
+            store_url = beside.enter_context(_redis_at(folder)) if target is REDIS else "sqlite:"
+            command, environment = _start_gateway(folder, port, upstream, store_url)
         with (folder / "output.log").open("wb") as output:
             process = spawn(command, cpus, env=environment, stdout=output, stderr=output)
         try:
@@ -135,13 +158,16 @@ def _start_nginx(folder: Path, port: int, upstream: int) -> tuple[list[str], dic
     return [str(_nginx()), "-e", str(log), "-p", str(folder), "-c", str(config)], dict(os.environ)
 
 
-def _start_gateway(folder: Path, port: int, upstream: int) -> tuple[list[str], dict[str, str]]:
+def _start_gateway(
+    folder: Path, port: int, upstream: int, store_url: str
+) -> tuple[list[str], dict[str, str]]:
     """As in production: one gunicorn worker that writes its log lines to a file."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DEEPSEEK_")}
     chosen = {
         "state_dir": folder / "state",
         "log_dir": folder / "logs",
         "log_stderr": "never",
+        "store_url": store_url,
         "drain_seconds": 0,
     }
     environment = {**kept, **{f"DEEPSEEK_PROXY_{name.upper()}": str(value) for name, value in chosen.items()}}
@@ -149,8 +175,24 @@ def _start_gateway(folder: Path, port: int, upstream: int) -> tuple[list[str], d
     return [*serve, "--port", str(port), "--upstream", f"http://127.0.0.1:{upstream}"], environment
 
 
+@contextlib.contextmanager
+def _redis_at(folder: Path) -> Iterator[str]:
+    """A Redis server that keeps everything in memory, on the cores of the rig; its URL."""
+    with _held_port() as port:
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+        process = spawn([str(_redis()), *options], os.sched_getaffinity(0), stdout=subprocess.DEVNULL)
+        try:
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            end(process)
+
+
+def _redis() -> str | None:
+    return shutil.which("redis-server", path=_PLACES)
+
+
 def _nginx() -> str | None:
-    return shutil.which("nginx", path=_NGINX_PLACES)
+    return shutil.which("nginx", path=_PLACES)
 
 
 @contextlib.contextmanager
