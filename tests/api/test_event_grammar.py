@@ -1,0 +1,104 @@
+"""Every kind of answer, by every way in which its events can be had: the grammar of events holds on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from harness import deepseek
+from harness.fake_upstream import FakeUpstream
+from harness.responses_grammar import assert_responses_grammar
+from harness.websocket import WebSocket
+from harness.wire import Handler, Request, Wire
+
+from deepseek_proxy.translate.responses.compaction import PROMPT
+from tests.api.test_websocket import Served
+
+Events = list[dict[str, Any]]
+
+
+def plays(*frames: bytes) -> Handler:
+    """A stream of these frames; whoever asks for a whole answer asks the wrong one."""
+
+    def handler(_: Request, wire: Wire) -> None:
+        wire.start_stream()
+        for frame in frames:
+            wire.chunk(frame)
+        wire.end()
+
+    return handler
+
+
+def sums_up(request: Request, wire: Wire) -> None:
+    summing_up = request.json()["messages"][-1]["content"] == PROMPT
+    plays(*deepseek.frames(["They talked."] if summing_up else ["Well."], ["Hm"]))(request, wire)
+
+
+CALLS = (
+    deepseek.opening(),
+    deepseek.thinking("I call two."),
+    deepseek.text("Let me see."),
+    deepseek.call(0, "call_0", "look"),
+    deepseek.arguments(0, '{"at": "this"}'),
+    deepseek.call(1, "call_1", "look"),
+    deepseek.arguments(1, "{}"),
+    deepseek.last("tool_calls"),
+    deepseek.DONE,
+)
+LOOK = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
+TALK = [
+    {"role": "user", "content": "Talk."},
+    {"role": "assistant", "content": "bla " * 2_000},
+    {"role": "user", "content": "And?"},
+]
+SCENES: dict[str, tuple[Handler, dict[str, Any], str]] = {
+    "text": (plays(*deepseek.frames(["Hel", "lo, 世界"])), {}, "completed"),
+    "thinking and text": (plays(*deepseek.frames(["Hello"], ["Hm", "mm"])), {}, "completed"),
+    "padded": (
+        plays(*deepseek.frames(["Hello"], ["Hm"])),
+        {"stream_options": {"include_obfuscation": True}},
+        "completed",
+    ),
+    "calls": (plays(*CALLS), {"tools": [LOOK]}, "completed"),
+    "cut off": (plays(*deepseek.frames(["Hel"], ["Hm"], "length")), {}, "incomplete"),
+    "filtered": (plays(*deepseek.frames(["Hel"], ["Hm"], "content_filter")), {}, "incomplete"),
+    "broken off": (plays(*deepseek.frames(["Hel"], ["Hm"])[:-2]), {}, "failed"),
+    "compacted first": (
+        sums_up,
+        {"input": TALK, "context_management": [{"type": "compaction", "compact_threshold": 1_000}]},
+        "completed",
+    ),
+}
+
+
+@pytest.fixture
+def served(make: Callable[..., Any]) -> Iterator[Served]:
+    running = Served(make())
+    yield running
+    running.close()
+
+
+def stream(served: Served, **fields: Any) -> Events:
+    return served.face.events(served.face.ask(stream=True, **fields))  # type: ignore[no-any-return]
+
+
+def socket(served: Served, **fields: Any) -> Events:
+    connected: WebSocket = served.connect()
+    return connected.ask(**{"input": "hi", **fields})
+
+
+WAYS: dict[str, Callable[..., Events]] = {"stream": stream, "socket": socket}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
+def test_the_grammar_holds(
+    served: Served,
+    upstream: FakeUpstream,
+    scene: tuple[Handler, dict[str, Any], str],
+    way: Callable[..., Events],
+) -> None:
+    handler, fields, status = scene
+    upstream.serve(handler)
+    assert assert_responses_grammar(way(served, **fields))["status"] == status
