@@ -7,14 +7,15 @@ tests/faults/test_lifecycle.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
-from harness.gateway import Gateway, Server
+from harness.gateway import CLIENT_KEY, PROMPT, Gateway, Server
+from harness.websocket import WebSocket
 from harness.wire import Request, Wire
 
 TOOL = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
@@ -72,8 +73,31 @@ def answers_of(server: Server, upstream: FakeUpstream, folder: Path) -> dict[str
             reply = call.reply()
             headers = {header: reply.headers.get(header) for header in OWN_HEADERS}
             found[name] = (reply.status, headers, without_randomness(reply.body.decode()))
+    upstream.serve(thinks_calls_and_answers)
+    headers = {"Authorization": f"Bearer {CLIENT_KEY}", "X-Request-ID": "same"}
+    with WebSocket(gateway.port, headers=headers) as socket:
+        messages = [message for fields in MESSAGES for message in asked(socket, fields)]
+        assert socket.response is not None
+        agreed = {name.lower(): value for name, value in socket.response.headers.raw_items()}
+        told = {name: agreed.get(name) for name in ("upgrade", "connection", "x-request-id")}
+        found["websocket"] = (socket.response.status_code, told, without_randomness("\n".join(messages)))
     gateway.stop()
     return found
+
+
+MESSAGES: Sequence[Mapping[str, Any]] = (
+    {"tools": [TOOL], "input": PROMPT},
+    {"temperature": "hot", "input": PROMPT},
+    {"generate": False},
+)
+
+
+def asked(socket: WebSocket, fields: Mapping[str, Any]) -> list[str]:
+    socket.create(**fields)
+    found = [socket.receive()]
+    while found[-1].event["type"] not in ("response.completed", "error"):
+        found.append(socket.receive())
+    return [message.raw.decode() for message in found]
 
 
 def without_randomness(text: str) -> str:
@@ -97,7 +121,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[Server, dict[str, tup
 
 
 @pytest.mark.parametrize("server", [Server.GTHREAD, Server.FLASK], ids=lambda server: server.value)
-@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize("play", [*PLAYS, "websocket"])
 def test_threads_answer_as_greenlets_do(
     told: dict[Server, dict[str, tuple[Any, ...]]], server: Server, play: str
 ) -> None:
@@ -113,7 +137,9 @@ def test_the_comparison_compares_something(told: dict[Server, dict[str, tuple[An
         "heartbeats": 200,
         "refused request": 400,
         "refused by the upstream": 429,
+        "websocket": 101,
     }
+    assert told[Server.GEVENT]["websocket"][2].count('"type":"response.completed"') == 2
     assert "🐻" in told[Server.GEVENT]["stream"][2]
     assert "response.failed" in told[Server.GEVENT]["broken stream"][2]
     assert told[Server.GEVENT]["heartbeats"][2].count("\n\n:") == 1

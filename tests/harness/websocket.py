@@ -25,8 +25,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-TERMINAL: Final = ("response.completed", "response.failed", "response.incomplete", "error")
-"""Types of the last event of an answer; an error that a response follows does not end it."""
+TERMINAL: Final = ("response.completed", "response.failed", "response.incomplete")
 
 
 class Refused(Exception):
@@ -130,9 +129,9 @@ class WebSocket:
         return self.receive().event
 
     def answer(self) -> list[dict[str, Any]]:
-        """The events up to the last one of an answer."""
+        """The events up to the last one of an answer, or the error message in its place."""
         events = [self.event()]
-        while events[-1]["type"] not in TERMINAL or (events[-1]["type"] == "error" and len(events) > 1):
+        while events[-1]["type"] not in TERMINAL and "status" not in events[-1]:
             events.append(self.event())
         return events
 

@@ -9,7 +9,7 @@ import io
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +46,26 @@ def test_while_draining_new_work_is_refused_and_open_work_goes_on() -> None:
     assert refused.value.retryable
     drain.check()
     assert 59 < drain.ends_at - time.monotonic() <= 60
+
+
+@pytest.mark.parametrize("order", [Drain.leave, lambda drain: drain.begin(60)])
+def test_connections_that_wait_are_woken_and_no_others(order: Callable[[Drain], None]) -> None:
+    drain, woken = Drain(), list[str]()
+    with drain.waking(lambda: woken.append("before")):
+        pass
+    with drain.waking(lambda: woken.append("one")), drain.waking(lambda: woken.append("two")):
+        assert not drain.leaving
+        order(drain)
+        assert drain.leaving
+    assert sorted(woken) == ["one", "two"]
+
+
+def test_to_leave_is_not_to_stop() -> None:
+    drain = Drain()
+    drain.leave()
+    drain.admit()
+    drain.check()
+    assert not drain.begun
 
 
 @pytest.mark.parametrize("seconds", [0, -2])
@@ -167,6 +187,7 @@ def test_a_worker_that_is_only_replaced_drains_when_the_server_ends(worker: Work
     follow_server(drain)
     signal.raise_signal(signal.SIGTERM)
     assert not drain.begun
+    assert drain.leaving
     ending = True
     signal.raise_signal(signal.SIGTERM)
     assert drain.begun
