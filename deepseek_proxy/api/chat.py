@@ -39,7 +39,8 @@ def create() -> Response:
     exchange.dialect = "chat"
     caller = auth.identify(request, gateway)
     parsed = parse(read_object(request, gateway.settings), _context(gateway, caller))
-    answer = Answer(gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed))
+    path = client.PREFIX_COMPLETIONS if parsed.continues else client.CHAT_COMPLETIONS
+    answer = Answer(gateway, caller, exchange, parsed, lambda: _machine(gateway, caller, parsed), path=path)
     return answer.streamed() if parsed.stream else answer.whole()
 
 

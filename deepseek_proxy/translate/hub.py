@@ -25,6 +25,7 @@ class Message(TypedDict):
     reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[dict[str, Any]]]
     tool_call_id: NotRequired[str]
+    prefix: NotRequired[bool]  # whether the model goes on with this message, the last one (beta)
 
 
 class Stage(Enum):

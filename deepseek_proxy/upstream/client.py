@@ -21,6 +21,7 @@ from deepseek_proxy.upstream.call import Aborted, Call, Clocks
 from deepseek_proxy.upstream.connections import Connections
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
+PREFIX_COMPLETIONS: Final = "/beta/chat/completions"
 COMPLETIONS: Final = "/beta/completions"
 BALANCE: Final = "/user/balance"
 SEARCH: Final = "/v1/tools/search"
@@ -86,7 +87,10 @@ class Client:
             path: self._connections.prepare("GET" if path == BALANCE else "POST", url)
             for path, url in {
                 CHAT_COMPLETIONS: base + CHAT_COMPLETIONS,
-                **{p: base.removesuffix("/v1") + p for p in (COMPLETIONS, SEARCH, FETCH, BALANCE)},
+                **{
+                    p: base.removesuffix("/v1") + p
+                    for p in (PREFIX_COMPLETIONS, COMPLETIONS, SEARCH, FETCH, BALANCE)
+                },
             }.items()
         }
 

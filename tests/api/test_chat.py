@@ -322,6 +322,13 @@ def test_a_completion_that_is_cut_off_is_a_failure(make: Make, upstream: FakeUps
     assert chunks_of(stream)[-1]["error"]["code"] == "server_error"
 
 
+def test_a_message_that_is_begun_goes_to_the_beta(make: Make, upstream: FakeUpstream) -> None:
+    history = [*ASKED, {"role": "assistant", "content": "Hel", "prefix": True}]
+    assert ask(make(), messages=history).status_code == 200
+    assert upstream.requests[0].path == "/beta/chat/completions"
+    assert upstream.requests[0].json()["messages"][-1]["prefix"] is True
+
+
 BALANCE = b'{"is_available":true,"balance_infos":[]}'
 
 

@@ -18,7 +18,8 @@ from deepseek_proxy.translate.answer_format import AnswerFormat
 from deepseek_proxy.translate.chat import parameters, tools
 from deepseek_proxy.translate.chat.messages import MessageReader
 from deepseek_proxy.translate.compose import NextTurn, compose, resolve
-from deepseek_proxy.translate.history import Entry
+from deepseek_proxy.translate.history import NO_REASONING, Entry
+from deepseek_proxy.translate.hub import Message
 from deepseek_proxy.translate.lookup import Options
 from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.search import Session
@@ -47,6 +48,8 @@ class ChatRequest:
     resolved: Resolved
     stream: bool
     upstream: dict[str, Any]
+    continues: bool
+    """Whether the model is to go on with the last message: DeepSeek's prefix completion, in beta there."""
     tools: ToolTable
     permitted: Callable[[str], bool]
     parallel_tool_calls: bool
@@ -98,12 +101,14 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         recall=context.recall,
         notes=notes,
     )
+    continues = body["messages"][-1].get("prefix") is True and _goes_on(upstream["messages"][-1])
     legacy = tools.is_legacy(body)
     options = fields.mapping(body, "stream_options")
     return ChatRequest(
         resolved=resolved,
         stream=stream,
         upstream=upstream,
+        continues=continues,
         tools=table,
         permitted=choice.permits,
         parallel_tool_calls=fields.boolean(body, "parallel_tool_calls", True) and not legacy,
@@ -117,6 +122,17 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         notes=notes,
         unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
     )
+
+
+def _goes_on(last: Message) -> bool:
+    """Has the model go on with its own message, if that is the last one. Thinking that nobody knows is not
+    for it to go on with."""
+    if last["role"] != "assistant" or "tool_calls" in last:
+        return False
+    if last.get("reasoning_content") == NO_REASONING:
+        del last["reasoning_content"]
+    last["prefix"] = True
+    return True
 
 
 def _search(

@@ -185,6 +185,24 @@ def test_an_unknown_model_does_not_exist() -> None:
         read(model="gpt-9")
 
 
+def test_the_model_goes_on_with_its_own_last_message(deepseek_check: Check) -> None:
+    begun = {"role": "assistant", "content": "```python\n", "prefix": True}
+    request = read(messages=[*ASKED, begun], stop="```")
+    assert request.continues
+    assert request.upstream["messages"][-1] == begun
+    assert deepseek_check(request.upstream) == (200, None)
+    thought = {**begun, "reasoning_content": "Hm"}
+    assert read(messages=[*ASKED, thought]).upstream["messages"][-1]["reasoning_content"] == "Hm"
+
+
+@pytest.mark.parametrize("last", [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
+def test_no_other_message_is_gone_on_with(last: dict[str, Any]) -> None:
+    begun = {"role": "assistant", "content": "a", "prefix": True}
+    request = read(messages=[*ASKED, begun, last])
+    assert not request.continues
+    assert "prefix" not in str(request.upstream)
+
+
 # -- searches -------------------------------------------------------------------------------------
 
 
