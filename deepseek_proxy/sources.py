@@ -48,13 +48,15 @@ def credentials(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         try:
-            found[name] = (Path(folder) / name).read_text("utf-8").strip()
+            text = (Path(folder) / name).read_text("utf-8").strip()
         except FileNotFoundError:
             continue
         except OSError as error:
             raise SettingsError(f"{name}: systemd's credential cannot be read: {error.strerror}") from None
         except ValueError:
             raise SettingsError(f"{name}: systemd's credential is not text") from None
+        if text:
+            found[name] = text
     return found
 
 

@@ -18,6 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_credentials_have_the_names_of_settings(folder: Path) -> None:
     (folder / "admin_key").write_text("secret\n")
     (folder / "other").write_text("not asked for")
+    (folder / "seal_keys").write_text("\n")
     assert credentials(["admin_key", "seal_keys"]) == {"admin_key": "secret"}
 
 

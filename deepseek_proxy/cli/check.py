@@ -23,6 +23,7 @@ import certifi
 import click
 from packaging.requirements import Requirement
 
+from deepseek_proxy import keyfile
 from deepseek_proxy import settings as settings_module
 from deepseek_proxy.cli.options import config_option, url_of
 from deepseek_proxy.cli.serve import free_port
@@ -73,6 +74,8 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
         return
     yield Finding("ok", "settings", f"{len(settings.model_fields_set)} set, the others have their defaults")
     yield _key(settings)
+    if settings.asks_for_keys:
+        yield _clients(settings)
     yield from _upstream(settings)
     yield _port(settings)
     yield _sealing(settings)
@@ -107,6 +110,13 @@ def _unknown_variables() -> Iterator[Finding]:
             yield Finding(
                 "note", "settings", f"{variable} is no setting", "see docs/configuration.md for the names"
             )
+
+
+def _clients(settings: Settings) -> Finding:
+    known = len(settings.keys) + (len(keyfile.read(settings.keys_file)) if settings.keys_file else 0)
+    if known == 0:
+        return Finding("note", "clients", "nobody has a key", "deepseek-proxy keys new NAME makes one")
+    return Finding("ok", "clients", f"{known} with a key; everybody else is refused")
 
 
 def _key(settings: Settings) -> Finding:

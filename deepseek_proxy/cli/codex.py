@@ -20,8 +20,9 @@ import click
 
 from deepseek_proxy.cli import codex_installed
 from deepseek_proxy.cli.child import running_gateway
-from deepseek_proxy.cli.codex_config import CATALOGUE_FILE, EFFORTS, KEY_VARIABLE, Wanted
+from deepseek_proxy.cli.codex_config import CATALOGUE_FILE, EFFORTS, KEY_VARIABLE, PLACEHOLDER_KEY, Wanted
 from deepseek_proxy.cli.options import config_option, load_settings
+from deepseek_proxy.credentials import new_key
 from deepseek_proxy.models import FLASH
 from deepseek_proxy.settings import CONFIG_VARIABLE, Settings
 from deepseek_proxy.translate.responses.codex import asks_for_catalogue
@@ -50,16 +51,18 @@ def command(
     if program is None:
         raise click.ClickException("codex is not installed; npm install --global @openai/codex installs it")
     settings = load_settings(config_file)
-    if settings.deepseek_api_key is None and not simulate:
+    if not settings.pays and not simulate:
         raise click.ClickException(f"no DeepSeek key; run: export {KEY_VARIABLE}=sk-... (or try --simulate)")
     version = codex_installed.version()
     codex_installed.check_effort(effort, version)
-    with _gateway(settings, config_file, simulate) as port, _catalogue(version) as catalogue:
+    key = new_key() if settings.asks_for_keys else PLACEHOLDER_KEY
+    with _gateway(settings, config_file, simulate, key) as port, _catalogue(version) as catalogue:
         wanted = Wanted(
             base_url=f"http://127.0.0.1:{port}/v1",
             model=model,
             effort=effort,
             gateway_has_key=True,
+            gateway_key=key,
             web_search=settings.web_search != "off",
             catalogue=catalogue,
         )
@@ -68,18 +71,22 @@ def command(
 
 
 @contextlib.contextmanager
-def _gateway(settings: Settings, config_file: Path | None, simulate: bool) -> Iterator[int]:
+def _gateway(settings: Settings, config_file: Path | None, simulate: bool, key: str) -> Iterator[int]:
+    """Gives the port. Where clients have keys, `key` is one, too."""
+    options = {"keys": key} if settings.asks_for_keys else {}
     if config_file is not None:
         os.environ[CONFIG_VARIABLE] = str(config_file.absolute())
     if not simulate:
-        with running_gateway(inherit=True) as port:
+        with running_gateway(inherit=True, **options) as port:
             yield port
         return
     from deepseek_proxy.simulator import running
 
     with (
         running() as upstream,
-        running_gateway(inherit=True, upstream_url=upstream, deepseek_api_key="sk-simulator") as port,
+        running_gateway(
+            inherit=True, upstream_url=upstream, deepseek_api_key="sk-simulator", **options
+        ) as port,
     ):
         yield port
 

@@ -40,6 +40,8 @@ class Wanted:
     effort: str
     gateway_has_key: bool
     web_search: bool
+    gateway_key: str = PLACEHOLDER_KEY
+    """What Codex sends where `gateway_has_key`."""
     websockets: bool = False
     catalogue: Path | None = None
     """A file that holds the model list, for a Codex that does not ask for it (`codex_installed`)."""
@@ -64,7 +66,7 @@ class Wanted:
         }
         if self.gateway_has_key:
             # Without a key of the provider's, Codex does not ask for the catalogue; a header is none.
-            values["experimental_bearer_token"] = PLACEHOLDER_KEY
+            values["experimental_bearer_token"] = self.gateway_key
         else:
             values["env_key"] = KEY_VARIABLE
         return values

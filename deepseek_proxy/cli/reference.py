@@ -21,9 +21,12 @@ its own DeepSeek key. A setting is looked for in this order:
 
 1. an option of the command line: `deepseek-proxy serve --port 9000`;
 2. the environment: `DEEPSEEK_PROXY_` and the name in capitals, such as `DEEPSEEK_PROXY_PORT=9000`. The key is
-   read from the plain `DEEPSEEK_API_KEY` too. An empty variable counts as not set; maps are JSON;
+   read from the plain `DEEPSEEK_API_KEY` too. An empty variable counts as not set; maps are JSON, lists too,
+   or words with commas between;
 3. the configuration file, TOML or JSON: `--config FILE`, or its path in `DEEPSEEK_PROXY_CONFIG`. Names are
-   those of the tables below; an unknown one is an error.
+   those of the tables below; an unknown one is an error. Its name ends in `.json` or it is TOML;
+4. for secrets, systemd's credentials of the same names (`$CREDENTIALS_DIRECTORY`), with which a path may
+   begin, too.
 
 ```toml
 # deepseek-proxy serve --config gateway.toml
@@ -38,6 +41,9 @@ log_dir = "/var/log/deepseek-proxy"
 
 All mistakes are reported at once, before the port is opened, and the exit code is 2. `deepseek-proxy config`
 prints what is in effect, with secrets masked; `deepseek-proxy check` finds out whether it works.
+
+Under gunicorn a configuration file that has changed, or a file that it names, is taken within seconds, in
+every worker, and no stream is cut; a mistake is logged and changes nothing. The server never writes to it.
 """
 
 

@@ -77,7 +77,11 @@ def greeting(settings: Settings, url: str) -> str:
     """Where the gateway listens, who pays, and what to paste to use it from Codex."""
     provider = f'name = "DeepSeek", base_url = "{url}/v1", wire_api = "responses"'
     provider += f', model_catalog_url = "{url}/v1/models"'
-    if settings.deepseek_api_key:
+    if settings.asks_for_keys:
+        key = "its own DeepSeek key, for clients with keys"
+        provider += ', env_key = "GATEWAY_KEY"'
+        paste = ["export GATEWAY_KEY=...   # deepseek-proxy keys new NAME makes one"]
+    elif settings.pays:
         key, paste = "its own DeepSeek key", []
         provider += f', experimental_bearer_token = "{PLACEHOLDER_KEY}"'
     else:

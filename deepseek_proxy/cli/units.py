@@ -169,17 +169,18 @@ Also=deepseek-proxy.socket
 
 _CONFIG: Final = """\
 # Settings of deepseek-proxy; `deepseek-proxy config --reference` lists them all. None has to be set.
-# After a change: systemctl reload deepseek-proxy
+# A change is taken within seconds; a mistake changes nothing, and the journal says what it is.
 # The address is not here but in deepseek-proxy.socket. Keys are not here: everybody may read this file.
 
 # workers = 4
 # drain_seconds = 30      # TimeoutStopSec= of the service has to be 10 more at least
 # log_dir = "/var/log/deepseek-proxy"
+# keys_file = "/var/lib/deepseek-proxy/keys.json"      # of clients: sudo deepseek-proxy keys new NAME
 """
 
 _USER_CONFIG: Final = """\
 # Settings of deepseek-proxy; `deepseek-proxy config --reference` lists them all. None has to be set.
-# After a change: systemctl --user reload deepseek-proxy
+# A change is taken within seconds; a mistake changes nothing, and the journal says what it is.
 # The address is not here but in deepseek-proxy.socket.
 
 # deepseek_api_key_file = "~/.config/deepseek-proxy/key"

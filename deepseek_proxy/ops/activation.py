@@ -1,4 +1,4 @@
-"""What systemd hands to a service: sockets (sd_listen_fds(3)) and credentials (systemd.exec(5)).
+"""The sockets that systemd hands to a service (sd_listen_fds(3)).
 
 gunicorn takes the sockets over by itself; the settings have to name their real address, so that the guard of
 the gateway's own key sees it. Refuses to know what listens behind the sockets.
@@ -9,22 +9,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from pathlib import Path
 from typing import Final
 
 from deepseek_proxy.settings import variables
 
-KEY_CREDENTIAL: Final = "deepseek_api_key"
 _FIRST_DESCRIPTOR: Final = 3
 
 
 def adopt() -> bool:
     """Makes settings of it, as environment variables; returns whether there are sockets.
 
-    Of several sockets the most exposed one is the address. A Unix socket has none. A credential gives way to
-    a key that the environment names already.
+    Of several sockets the most exposed one is the address. A Unix socket has none.
     """
-    _adopt_key()
     descriptors = _descriptors()
     addresses = [address for fd in descriptors if (address := _address(fd)) is not None]
     if addresses:
@@ -32,12 +28,6 @@ def adopt() -> bool:
         os.environ[variables("host")[0]] = host
         os.environ[variables("port")[0]] = str(port)
     return bool(descriptors)
-
-
-def _adopt_key() -> None:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (key_file := Path(folder) / KEY_CREDENTIAL).exists():
-        os.environ.setdefault(variables("deepseek_api_key_file")[0], str(key_file))
 
 
 def _descriptors() -> range:

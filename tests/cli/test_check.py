@@ -99,6 +99,16 @@ def test_a_variable_that_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (note.level, note.detail) == ("note", "DEEPSEEK_PROXY_WORKER is no setting")
 
 
+def test_who_has_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert findings("clients") == []
+    monkeypatch.setenv("DEEPSEEK_PROXY_KEYS_FILE", str(tmp_path / "keys.json"))
+    (nobody,) = findings("clients")
+    assert (nobody.level, nobody.detail) == ("note", "nobody has a key")
+    monkeypatch.setenv("DEEPSEEK_PROXY_KEYS", "the-key-of-alice-01,the-key-of-bob-0001")
+    (two,) = findings("clients")
+    assert (two.level, two.detail) == ("ok", "2 with a key; everybody else is refused")
+
+
 def test_no_key_is_no_failure(monkeypatch: pytest.MonkeyPatch, upstream: FakeUpstream) -> None:
     monkeypatch.delenv("DEEPSEEK_API_KEY")
     upstream.serve(answering(401, {"error": {"message": "no key"}}))

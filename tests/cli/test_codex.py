@@ -28,7 +28,9 @@ import json, re, sys, urllib.request
 told = " ".join(sys.argv[1:])
 base_url = re.search(r'base_url="?(http[^"\\s]+)', told).group(1)
 body = json.dumps({{"model": "deepseek-flash", "input": "Say hello."}}).encode()
-request = urllib.request.Request(base_url + "/responses", body, {{"Content-Type": "application/json"}})
+key = re.search(r'experimental_bearer_token="?([^"\\s]+)', told).group(1)
+headers = {{"Content-Type": "application/json", "Authorization": "Bearer " + key}}
+request = urllib.request.Request(base_url + "/responses", body, headers)
 with urllib.request.urlopen(request) as answer:
     status = json.load(answer)["status"]
 print(json.dumps({{"arguments": sys.argv[1:], "base_url": base_url, "status": status}}))
@@ -47,8 +49,8 @@ def stand_in(tmp_path: Path) -> Path:
     return folder
 
 
-def run(tmp_path: Path, *arguments: str, path: Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": str(path), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+def run(tmp_path: Path, *arguments: str, path: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": str(path), "HOME": str(tmp_path), "TMPDIR": str(tmp_path), **more}
     command = [sys.executable, "-m", "deepseek_proxy", "codex", *arguments]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
@@ -74,6 +76,15 @@ def test_codex_runs_against_a_gateway_of_its_own(tmp_path: Path, stand_in: Path)
     port = int(told["base_url"].split(":")[2].split("/")[0])
     assert is_free(port)
     assert not [path for path in tmp_path.rglob("config.toml") if ".codex" in path.parts]
+
+
+def test_codex_has_a_key_of_its_own_where_clients_have_keys(tmp_path: Path, stand_in: Path) -> None:
+    keys = {"DEEPSEEK_PROXY_KEYS": "the-key-of-somebody-else"}
+    ended = run(tmp_path, "--simulate", "--", "exec", "Say hello.", path=stand_in, **keys)
+    assert ended.returncode == 7, ended.stderr
+    told: dict[str, Any] = json.loads(ended.stdout)
+    assert told["status"] == "completed"
+    assert re.search(r'experimental_bearer_token="dsp-', " ".join(told["arguments"]))
 
 
 @pytest.mark.parametrize(

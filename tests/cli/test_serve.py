@@ -92,6 +92,15 @@ def test_addresses_as_people_write_them() -> None:
     assert url_of("::", 1) == "http://[::1]:1"
 
 
+def test_the_greeting_for_clients_with_keys() -> None:
+    settings = isolated(deepseek_api_key="sk-canary", keys=["a-key-of-a-client-canary"])
+    text = click.unstyle(greeting(settings, "http://127.0.0.1:8787"))
+    assert "for clients with keys" in text
+    assert 'env_key = "GATEWAY_KEY"' in text
+    assert "canary" not in text
+    assert PLACEHOLDER_KEY + '"' not in text
+
+
 @pytest.mark.parametrize("key", [None, "sk-canary"])
 def test_the_greeting_says_who_pays_and_what_to_paste(key: str | None) -> None:
     text = click.unstyle(greeting(isolated(deepseek_api_key=key), "http://127.0.0.1:8787"))

@@ -1,4 +1,4 @@
-"""Sockets and credentials from systemd become settings."""
+"""Sockets from systemd become settings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from deepseek_proxy.ops import activation
-
-KEY_FILE = "DEEPSEEK_PROXY_DEEPSEEK_API_KEY_FILE"
 SCRIPT = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
@@ -85,29 +82,3 @@ def test_sockets_for_another_process_are_none_of_ours() -> None:
 
 def test_without_sockets_nothing_happens() -> None:
     assert adopted() == ["False", "None", "None"]
-
-
-@pytest.fixture
-def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    monkeypatch.setenv(KEY_FILE, "x")  # so that it is restored
-    monkeypatch.delenv(KEY_FILE)
-    return tmp_path
-
-
-def test_the_credential_with_the_key_is_the_key_file(credentials: Path) -> None:
-    (credentials / "deepseek_api_key").write_text("sk-credential")
-    activation.adopt()
-    assert os.environ[KEY_FILE] == str(credentials / "deepseek_api_key")
-
-
-def test_a_key_file_that_is_named_stays(credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (credentials / "deepseek_api_key").write_text("sk-credential")
-    monkeypatch.setenv(KEY_FILE, "/elsewhere")
-    activation.adopt()
-    assert os.environ[KEY_FILE] == "/elsewhere"
-
-
-def test_without_the_credential_there_is_no_key_file(credentials: Path) -> None:
-    activation.adopt()
-    assert KEY_FILE not in os.environ
