@@ -17,10 +17,12 @@ from deepseek_proxy.api import (
     ops,
     responses,
     search,
+    stored,
     streaming,
     websocket,
 )
 from deepseek_proxy.api.allowance import Limiter
+from deepseek_proxy.api.background import Background
 from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange
 from deepseek_proxy.api.gateway import EXTENSION, Gateway
 from deepseek_proxy.api.keyring import Keyring
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     books = Books(settings)
     client = Client(settings, metrics.upstream_failed)
     store = opening.open_store(settings)
+    drain = lifecycle.Drain()
     gateway = Gateway(
         settings=settings,
         client=client,
@@ -58,7 +61,8 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
         sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
         metrics=metrics,
         reasoning=opening.open_reasoning(settings, store),
-        drain=lifecycle.Drain(),
+        drain=drain,
+        background=Background(drain, metrics),
         store=store,
         keyring=Keyring(settings.keys, settings.keys_file),
         books=books,
@@ -68,8 +72,8 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     app.extensions[EXTENSION] = gateway
     if store is not None:
         weakref.finalize(app, store.close)  # at the end of the process at the latest
-    lifecycle.follow_server(gateway.drain)
-    for module in (responses, websocket, chat, conversations, search, models, ops):
+    lifecycle.follow_server(drain)
+    for module in (responses, websocket, stored, chat, conversations, search, models, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
     _attend(app, gateway)

@@ -22,6 +22,8 @@ ELSEWHERE: Final = {
     "cli/options.py": ("cli/test_serve.py", "options belong to a command"),
     "cli/reference.py": ("test_docs.py", "it writes a page of the documents"),
     "cli/units.py": ("cli/test_install_service.py", "with the command that installs them"),
+    "api/queued.py": ("api/test_background.py", "with what is queued"),
+    "api/replaying.py": ("api/test_stored.py", "with streams that are replayed"),
     "api/recorded.py": ("api/test_storing.py", "with a recorder that records"),
     "api/recorder.py": ("api/test_storing.py", "what a recorder has to be able to do"),
     "store/base.py": ("store/test_store.py", "values, and what a backend has to be able to do"),

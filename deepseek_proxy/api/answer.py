@@ -17,6 +17,7 @@ from deepseek_proxy.api import streaming
 from deepseek_proxy.api.allowance import Allowance
 from deepseek_proxy.api.exchange import Exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
+from deepseek_proxy.api.queued import Queued
 from deepseek_proxy.api.rounds import Machine, Rounds
 from deepseek_proxy.errors import InternalError, ProxyError
 from deepseek_proxy.models import Resolved
@@ -70,7 +71,10 @@ class Witness(Protocol):
     def completed(self, frames: bytes) -> None:
         """An answer that is not streamed is there; `frames` is the stream that it would have been."""
 
-    def failed(self) -> None:
+    def proceeded(self) -> None:
+        """The upstream has begun to answer what was begun before it."""
+
+    def failed(self, error: BaseException) -> None:
         """There was no answer: the client is told by an HTTP error."""
 
 
@@ -100,6 +104,7 @@ class Answer:
         self._client_gone = client_gone or streaming.watch(request)
         self._witness = witness
         self._path = path
+        self._allowance: Allowance | None = None
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream
@@ -109,21 +114,37 @@ class Answer:
     def streamed(self) -> Response:
         return streaming.respond(self.frames())
 
-    def frames(self) -> streaming.Frames:
-        """The answer as it comes. Raises `ProxyError` for a failure before it has begun."""
+    def admit(self) -> None:
+        """Has the answer begin before the upstream is asked for it, which `frames(at_once=True)` does then.
+
+        Raises `ProxyError` where it may not be, or cannot be kept.
+        """
+        allowance = self._allowed()
         try:
-            return self._frames()
-        except BaseException:
             if self._witness is not None:
-                self._witness.failed()
+                self._witness.begun()
+        except BaseException:
+            allowance.settle()
             raise
 
-    def _frames(self) -> streaming.Frames:
+    def frames(self, *, at_once: bool = False) -> streaming.Frames:
+        """The answer as it comes. Raises `ProxyError` for a failure before it has begun.
+
+        `at_once`: it has begun already (`admit`), so that what fails from now on is a part of it.
+        """
+        try:
+            return self._frames(at_once)
+        except BaseException as error:
+            if self._witness is not None:
+                self._witness.failed(error)
+            raise
+
+    def _frames(self, at_once: bool) -> streaming.Frames:
         exchange, witness = self._exchange, self._witness
         machine = self._make_machine()
         call: Call | Rounds
         answer: pipeline.Answer
-        allowance = self._allowance = self._allowed()
+        allowance = self._allowed()
         try:
             if self._request.next_turn is None:
                 call, answer = self._relay(self._request.upstream, machine)
@@ -138,11 +159,20 @@ class Answer:
             _note_call(exchange, call)
             allowance.settle()
 
-        frames = streaming.begin(self._gateway, exchange, call, answer, self._client_gone, ended)
+        if at_once:
+            proceeded = witness.proceeded if witness is not None else lambda: None
+            answer = Queued(call, answer, machine, proceeded)
+        frames = streaming.begin(
+            self._gateway, exchange, call, answer, self._client_gone, ended, at_once=at_once
+        )
         return frames if witness is None else frames.through(witness.frames, witness.closed)
 
     def _allowed(self) -> Allowance:
-        return self._gateway.limiter.take(self._caller.client, self._request.resolved, self._exchange)
+        """Leave for this answer, taken once."""
+        if self._allowance is None:
+            limiter, caller = self._gateway.limiter, self._caller
+            self._allowance = limiter.take(caller.client, self._request.resolved, self._exchange)
+        return self._allowance
 
     def _relay(
         self, upstream: Mapping[str, Any], machine: Machine, began: float | None = None
@@ -162,14 +192,14 @@ class Answer:
     def response(self) -> dict[str, Any]:
         """The whole answer; asked for again, within bounds, while its text does not fit its schema."""
         witness = self._witness
-        allowance = self._allowance = self._allowed()
+        allowance = self._allowed()
         try:
             machine, frames = self._complete_in_form()
             if machine.response is None:
                 raise InternalError("The answer has no end.")
-        except BaseException:
+        except BaseException as error:
             if witness is not None:
-                witness.failed()
+                witness.failed(error)
             raise
         finally:
             allowance.settle()
@@ -258,7 +288,7 @@ class Answer:
             except BaseException:
                 call.close()
                 raise
-        return call, self._allowance.metered(call, self._request.resolved.model, body)
+        return call, self._allowed().metered(call, self._request.resolved.model, body)
 
     def _healer(self) -> Healer:
         settings = self._gateway.settings

@@ -67,6 +67,8 @@ class Exchange:
         self.headers: dict[str, str] = {}  # of the answer, be it a good one or a refusal
         self.repairs: Mapping[str, int] = {}
         self.unknown_fields: tuple[str, ...] = ()
+        self.outlives_its_request = False
+        """Whether the answer goes on when the request is over, and ends the exchange later."""
         self._finished = False
         self._trace: Trace | None = None
         if tracing is not None:
@@ -90,7 +92,7 @@ class Exchange:
         return self._trace.call(self.upstream_model or "", self.stream)
 
     def finish(self, status: int, metrics: Metrics) -> None:
-        if self._finished or self.dialect is None:
+        if self._finished or self.dialect is None or self.outlives_its_request:
             return
         self._finished = True
         first, usage, cost = self.tally.first_output, self.usage, self._cost()

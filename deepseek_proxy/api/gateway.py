@@ -11,6 +11,7 @@ from flask import current_app
 
 from deepseek_proxy import models
 from deepseek_proxy.api.allowance import Limiter
+from deepseek_proxy.api.background import Background
 from deepseek_proxy.api.keyring import Keyring
 from deepseek_proxy.credentials import ClientKey
 from deepseek_proxy.ops.lifecycle import Drain
@@ -53,6 +54,7 @@ class Gateway:
     metrics: Metrics
     reasoning: Reasoning
     drain: Drain
+    background: Background
     store: Store | None
     """None where nothing is kept: `store_url` is `off`, or there is no place for it."""
     keyring: Keyring

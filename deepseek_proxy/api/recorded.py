@@ -6,21 +6,30 @@ Refuses to know who remembers, and how the stream is sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import Literal
 
 from deepseek_proxy.api.recorder import Recorder
+from deepseek_proxy.errors import InternalError, ProxyError
 from deepseek_proxy.translate import sse
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.stream import ResponseStream
 
 
 class Recorded:
-    """`make_machine` makes the machine of one attempt, which speaks of the response of `envelope`."""
+    """`make_machine` makes the machine of one attempt, which speaks of the response of `envelope`. One that
+    is `queued` has been accepted before there is an answer, and has to wait for its turn."""
 
     def __init__(
-        self, envelope: Envelope, make_machine: Callable[[], ResponseStream], recorder: Recorder
+        self,
+        envelope: Envelope,
+        make_machine: Callable[[], ResponseStream],
+        recorder: Recorder,
+        *,
+        queued: bool = False,
     ) -> None:
         self.envelope = envelope
         self.recorder = recorder
+        self._queued = queued
         self._make_machine = make_machine
         self._machine: ResponseStream | None = None  # of the latest attempt
         self._begun = False
@@ -34,7 +43,12 @@ class Recorded:
         """The upstream is being asked, not always for the first time. Raises `ProxyError` to stop it."""
         if not self._begun:
             self._begun = True
-            self.envelope.store = self.recorder.begin(self.envelope.snapshot("in_progress", []))
+            status: Literal["queued", "in_progress"] = "queued" if self._queued else "in_progress"
+            self.envelope.store = self.recorder.begin(self.envelope.snapshot(status, []))
+
+    def proceeded(self) -> None:
+        """The upstream has begun to answer what was queued."""
+        self.recorder.proceed(self.envelope.snapshot("in_progress", []))
 
     def frames(self, source: Generator[bytes]) -> Generator[bytes]:
         """The frames of a stream, on their way to its reader."""
@@ -51,10 +65,17 @@ class Recorded:
         """A whole answer is there; `frames` is the stream that it would have been."""
         self._settle(0, frames)
 
-    def failed(self) -> None:
-        """There was no answer."""
-        if self._begun:
+    def failed(self, error: BaseException) -> None:
+        """There was no answer, and nobody has been told of a response, but of one that was queued."""
+        if not self._begun:
+            return
+        if not self._queued:
             self.recorder.drop()
+            return
+        machine = self._machine or self.make_machine()
+        if not isinstance(error, ProxyError):
+            error = InternalError("The gateway failed; its log has the reason.")
+        self._settle(0, machine.start() + machine.fail(error))
 
     def _recorded(
         self, source: Generator[bytes], machine: ResponseStream, record: Callable[[int, bytes], None]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -17,10 +18,13 @@ from deepseek_proxy.api.body import read_object
 from deepseek_proxy.api.exchange import Exchange, current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
 from deepseek_proxy.api.recorded import Recorded
+from deepseek_proxy.api.replaying import Replay
 from deepseek_proxy.api.standing import Standing, stand
-from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.api.stored import replayed
+from deepseek_proxy.api.storing import StoreRecorder
+from deepseek_proxy.errors import InternalError, ProxyError
 from deepseek_proxy.tokenizer.encoding import Counter
-from deepseek_proxy.translate import ids, jsontext, tokens
+from deepseek_proxy.translate import fields, ids, jsontext, tokens
 from deepseek_proxy.translate.hub import Chunk, Usage
 from deepseek_proxy.translate.responses import codex, failure
 from deepseek_proxy.translate.responses.compaction import CompactionStream, kept_messages
@@ -43,7 +47,10 @@ def create() -> Response:
     gateway, exchange = current_gateway(), current_exchange()
     exchange.dialect = "responses"
     caller = auth.identify(request, gateway)
-    standing = stand(gateway, caller, read_object(request, gateway.settings))
+    body = read_object(request, gateway.settings)
+    standing = stand(gateway, caller, body)
+    if standing.place.background:
+        return _begin_in_background(gateway, caller, exchange, standing)
     answer = open_answer(gateway, caller, exchange, standing)
     response = answer.streamed() if exchange.stream else answer.whole()
     if standing.recorder.warning is not None:
@@ -63,15 +70,37 @@ def open_answer(
     `client_gone()` tells that nobody waits any more; by default it looks at the HTTP request's connection.
     """
     parsed, recorded = _read(gateway, caller, standing)
-    return Answer(
+    machine = recorded.make_machine
+    return Answer(gateway, caller, exchange, parsed, machine, client_gone=client_gone, witness=recorded)
+
+
+def _begin_in_background(
+    gateway: Gateway, caller: Caller, exchange: Exchange, standing: Standing
+) -> Response:
+    """Has the answer made while the client goes. It is made as a stream, so that it can be watched."""
+    recorder = standing.recorder
+    if gateway.store is None or not isinstance(recorder, StoreRecorder):
+        raise InternalError("A background response has no place to be kept in.")
+    streamed = fields.boolean(standing.body, "stream", False)
+    standing = replace(standing, body={**standing.body, "stream": True})
+    parsed, recorded = _read(gateway, caller, standing)
+    answer = Answer(
         gateway,
         caller,
         exchange,
         parsed,
         recorded.make_machine,
-        client_gone=client_gone,
+        client_gone=lambda: recorder.cancel_requested,
         witness=recorded,
     )
+    answer.admit()
+    id, owner = recorded.envelope.id, caller.tenant
+    begun = jsontext.dumps(recorded.envelope.snapshot("queued", []))
+    listener = recorder.listen(fresh=True) if streamed else None
+    gateway.background.start(owner, id, answer, recorder, exchange)
+    if listener is None:
+        return Response(begun, mimetype="application/json")
+    return streaming.respond(replayed(gateway, Replay(gateway.store, owner, id, listener=listener)))
 
 
 def warm_up(gateway: Gateway, caller: Caller, exchange: Exchange, standing: Standing) -> bytes:
@@ -101,7 +130,7 @@ def compact() -> Response:
     standing = stand(gateway, caller, {**read_object(request, gateway.settings), **fixed})
     parsed = parse(standing.body, _context(gateway, caller, standing.place), compact=True)
     envelope = _envelope(parsed)
-    machine = partial(_machine, gateway, caller, parsed, envelope, for_codex=False)
+    machine = partial(_machine, gateway, caller, parsed, envelope)
     response = Answer(gateway, caller, exchange, parsed, machine).response()
     compaction = {
         "id": response["id"],
@@ -144,12 +173,12 @@ def _read(
     errand = codex.is_errand(codex.turn_metadata(standing.body, request.headers.get("X-Codex-Turn-Metadata")))
     context = _context(gateway, caller, standing.place, errand=errand)
     parsed = parse(standing.body, context, warm_up=warm_up)
-    envelope = _envelope(parsed)
-    for_codex = from_codex()
-    recorded = Recorded(
-        envelope, lambda: _machine(gateway, caller, parsed, envelope, for_codex), standing.recorder
-    )
-    return parsed, recorded
+    envelope, for_codex, queued = _envelope(parsed), from_codex(), standing.place.background
+
+    def machine() -> ResponseStream:
+        return _machine(gateway, caller, parsed, envelope, for_codex=for_codex, queued=queued)
+
+    return parsed, Recorded(envelope, machine, standing.recorder, queued=queued)
 
 
 def failure_of(error: ProxyError) -> Response | None:
@@ -188,7 +217,13 @@ def _envelope(parsed: ResponsesRequest) -> Envelope:
 
 
 def _machine(
-    gateway: Gateway, caller: Caller, parsed: ResponsesRequest, envelope: Envelope, for_codex: bool
+    gateway: Gateway,
+    caller: Caller,
+    parsed: ResponsesRequest,
+    envelope: Envelope,
+    *,
+    for_codex: bool = False,
+    queued: bool = False,
 ) -> ResponseStream:
     tenant = caller.tenant
     options = StreamOptions(
@@ -204,6 +239,7 @@ def _machine(
         search=parsed.search,
         cites=not parsed.is_json,
         shows_sources=parsed.shows_sources,
+        queued=queued,
     )
     if for_codex:
         options = codex.adapted(options)

@@ -80,7 +80,7 @@ def stand(
             _to_store(origin, body),
             conversation=origin.conversation,
             background=background,
-            goes_on=gateway.settings.store_when_down == "continue",
+            goes_on=gateway.settings.store_when_down == "continue" and not background,
         )
     elif store is not None and origin.conversation is not None:
         own = own_items(body.get("input"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from deepseek_proxy.api.replaying import Listener
 from deepseek_proxy.errors import InvalidRequest, StoreFull, StoreUnavailable
 from deepseek_proxy.store.base import Head, Item, NewResponse
 from deepseek_proxy.store.keeper import Recording
@@ -46,6 +47,7 @@ class StoreRecorder:
         self._background = background
         self._goes_on = goes_on
         self._recording: Recording | None = None
+        self._listeners: list[Listener] = []
         self.warning: str | None = None
 
     @property
@@ -83,7 +85,21 @@ class StoreRecorder:
 
     @property
     def record(self) -> Callable[[int, bytes], None] | None:
-        return self._recording.append if self._recording is not None else None
+        if self._recording is None:
+            return None
+        return self._record_aloud if self._background else self._recording.append
+
+    def _record_aloud(self, number: int, frames: bytes) -> None:
+        if self._recording is not None:
+            self._recording.append(number, frames)
+        for listener in self._listeners:
+            listener.put(number, frames)
+
+    def listen(self, *, fresh: bool) -> Listener:
+        """Hears what a background response says from now on; `fresh`: it has said nothing yet."""
+        listener = Listener(fresh=fresh)
+        self._listeners.append(listener)
+        return listener
 
     def proceed(self, response: Mapping[str, Any]) -> None:
         """Keeps another state of the response, while it goes on."""
@@ -104,6 +120,8 @@ class StoreRecorder:
             )
         except Exception:
             logger.exception("response %s has ended, and could not be stored", response["id"])
+        for listener in self._listeners:
+            listener.end()
 
     def drop(self) -> None:
         recording, self._recording = self._recording, None
@@ -129,6 +147,9 @@ class ConversationRecorder:
 
     def begin(self, response: Mapping[str, Any]) -> bool:
         return False
+
+    def proceed(self, response: Mapping[str, Any]) -> None:
+        pass
 
     def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -115,15 +115,18 @@ def begin(
     answer: Answer,
     client_gone: Callable[[], bool],
     ended: Callable[[], None],
+    *,
+    at_once: bool = False,
 ) -> Frames:
     """The frames of `answer`, which is read from `call`.
 
     They begin once the upstream has begun to answer, or has kept silent for a heartbeat. Until then a failure
-    is raised: it can still become a real HTTP status. At the end, also at that of a failure, the call is
-    closed and `ended` is called.
+    is raised: it can still become a real HTTP status. `at_once` does not wait for that. At the end, also at
+    that of a failure, the call is closed and `ended` is called.
     """
     try:
-        _wait_for_answer(gateway, call, client_gone)
+        if not at_once:
+            _wait_for_answer(gateway, call, client_gone)
     except BaseException:
         call.close()
         ended()
@@ -132,8 +135,8 @@ def begin(
     return Frames(_guarded(stream, call, answer, exchange, gateway.metrics), call, ended)
 
 
-def respond(frames: Frames) -> Response:
-    """A streamed response, which closes `frames` at its end."""
+def respond(frames: Iterable[bytes]) -> Response:
+    """A streamed response, which closes `frames` at its end, where they can be."""
     return Response(frames, mimetype="text/event-stream", headers=_STREAM_HEADERS)
 
 

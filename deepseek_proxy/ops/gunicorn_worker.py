@@ -10,6 +10,8 @@ Refuses to know the application. gunicorn 25 to 27, "Signal Handling" and `gunic
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +28,8 @@ LINGER_SECONDS: Final = 1
 QUIT_SECONDS: Final = 1.5
 """How long streams may take to end after SIGQUIT; the arbiter kills after two seconds."""
 
+_LOOK_SECONDS: Final = 0.1
+
 _REFUSAL: Final = (
     '{"error":{"message":"%s: this is no HTTP request that can be read (%s).",'
     '"type":"invalid_request_error","param":null,"code":null}}'
@@ -33,17 +37,29 @@ _REFUSAL: Final = (
 
 
 class Worker(GeventWorker):
-    """Named as `worker_class`. `gunicorn_conf.post_fork` sets the two attributes."""
+    """Named as `worker_class`. `gunicorn_conf.post_fork` sets the first two attributes, and
+    `lifecycle.follow_server` the third."""
 
     server_ends: Callable[[], bool] = staticmethod(lambda: True)
     """Whether the order to stop is meant for the whole server, and not for this worker alone."""
     replaced_seconds: int = 0
     """How long its streams may go on in a worker that is being replaced."""
 
+    is_busy: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether something goes on here that is no request, and has to be waited for like one."""
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._servers: list[_Server] = []
         self._waits: set[_Wait] = set()
+        self._told_to_stop_at = math.inf
+
+    def run(self) -> None:
+        """Called by gunicorn; it returns when requests have ended, or have had their time."""
+        super().run()
+        while self.is_busy() and time.monotonic() < self._told_to_stop_at + self.cfg.graceful_timeout:
+            self.notify()
+            gevent.sleep(_LOOK_SECONDS)
 
     def server_class(
         self,
@@ -85,6 +101,7 @@ class Worker(GeventWorker):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if self.alive:
+            self._told_to_stop_at = time.monotonic()
             gevent.spawn(self._leave, LINGER_SECONDS)  # not in the middle of what the signal interrupted
         super().handle_exit(sig, frame)
 

@@ -23,17 +23,20 @@ LAST_WORDS_SECONDS: Final = 2
 """How long before a worker cuts what is left its streams end by themselves; a silent one looks every tick."""
 
 _RETRY_AFTER_SECONDS: Final = 1
+_LOOK_SECONDS: Final = 0.05
 
 
 class Drain:
     """One for each application. `ends_at` is on the monotonic clock."""
 
-    __slots__ = ("_sleepers", "begun", "ends_at", "leaving")
+    __slots__ = ("_sleepers", "begun", "ends_at", "leaving", "working")
 
     def __init__(self) -> None:
         self.begun = False
         self.leaving = False
         self.ends_at = math.inf
+        self.working: set[object] = set()
+        """Whoever is at work without an open request: the process waits for them, too."""
         self._sleepers: set[Callable[[], None]] = set()
 
     def begin(self, seconds: float) -> None:
@@ -75,6 +78,12 @@ class Drain:
         if time.monotonic() >= self.ends_at:
             raise self.error()
 
+    def finish(self) -> None:
+        """The process ends: waits for who is still at work, as long as there is time."""
+        until = time.monotonic() if math.isinf(self.ends_at) else self.ends_at + LAST_WORDS_SECONDS / 2
+        while self.working and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+
     @staticmethod
     def error() -> Draining:
         return Draining("The gateway is stopping. Send the request again.", retry_after=_RETRY_AFTER_SECONDS)
@@ -104,6 +113,8 @@ def follow_server(drain: Drain) -> None:
     def stop_at_once() -> None:
         drain.begin(0)
 
+    worker.is_busy = lambda: bool(drain.working)
+    worker.cfg.set("worker_exit", lambda _server, _worker: drain.finish())
     _before_handler(signal.SIGTERM, stop)
     signal.siginterrupt(signal.SIGTERM, False)  # as gunicorn has it, and as every new handler undoes it
     for number in (signal.SIGQUIT, signal.SIGINT):

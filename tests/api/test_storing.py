@@ -90,14 +90,16 @@ def test_the_log_is_the_stream_byte_for_byte(face: Any) -> None:
     assert log_of(face, id) == sent
 
 
-def test_comments_are_in_no_log(make: Make, upstream: FakeUpstream) -> None:
-    def slow(_: Any, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        wire.sleep(0.6)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
+def slow(_: Any, wire: Wire) -> None:
+    """Half an answer, and some time later the rest."""
+    wire.start_stream()
+    wire.chunk(deepseek.opening() + deepseek.text("Hel"))
+    wire.sleep(0.6)
+    wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
+    wire.end()
 
+
+def test_comments_are_in_no_log(make: Make, upstream: FakeUpstream) -> None:
     upstream.serve(slow)
     face = make(heartbeat_seconds=0.1)
     response = face.ask(stream=True)
@@ -222,8 +224,9 @@ def test_what_is_not_to_be_stored_needs_no_store(
 
 
 def test_a_store_that_fails_in_the_middle_gets_the_answer_later(
-    face: Any, monkeypatch: pytest.MonkeyPatch
+    face: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    upstream.serve(slow)
     response = face.ask(stream=True)
     first = next(response.iter_encoded())
     id = json.loads(first.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]

@@ -4,6 +4,7 @@
 final Response. Sources: OpenAI's recorded streams, and what the SDKs' accumulators refuse.
 
  1. A stream is `response.created`, `response.in_progress`, items, one terminal event. Nothing follows.
+    One that is made in the background says `response.queued` before it is in progress.
  2. `sequence_number` is 0, 1, 2, …; every event type is one that the official SDKs know.
  3. Every lifecycle event carries the whole Response, always with the same id, model and created_at.
  4. A repeated `response.in_progress` carries the items announced so far, in their present state.
@@ -252,12 +253,13 @@ class _StreamJudge:
         assert self.final is None, f"{kind} after the terminal event"
         assert self.error is None or kind == "response.failed", f"{kind} after an error event"
         assert event["sequence_number"] == self.seen, f"{kind} is {event['sequence_number']}, not {self.seen}"
-        expected = {0: "response.created", 1: "response.in_progress"}.get(self.seen, kind)
+        expected = self._expected(kind)
         assert kind == expected, f"event {self.seen} is {kind}, not {expected}"
         self.seen += 1
         if kind == "error":
             self._failing(event)
-        elif kind in ("response.created", "response.in_progress"):
+        elif kind in ("response.created", "response.queued", "response.in_progress"):
+            assert kind != "response.queued" or self.seen == 2, "response.queued in mid-stream"
             self._alive(event)
         elif kind in TERMINAL:
             self._terminal(event)
@@ -268,6 +270,14 @@ class _StreamJudge:
         else:
             self._inside(event)
 
+    def _expected(self, kind: str) -> str:
+        if self.seen == 0:
+            return "response.created"
+        queued = self.response["status"] == "queued"
+        if self.seen == 1:
+            return "response.queued" if queued else "response.in_progress"
+        return "response.in_progress" if self.seen == 2 and queued and kind != "error" else kind
+
     # -- the response
 
     def _alive(self, event: Event) -> None:
@@ -276,7 +286,8 @@ class _StreamJudge:
             assert self.seen == 1, "response.created in mid-stream"
             self.response = response
         self._same_response(response)
-        assert response["status"] == "in_progress"
+        opening = self.response["status"] if self.seen <= 2 else "in_progress"
+        assert response["status"] == opening in ("queued", "in_progress")
         assert response["usage"] is None
         assert response["error"] is None
         output = response["output"]

@@ -138,7 +138,8 @@ class Worker:
     """What `follow_server` knows of a gunicorn worker, with handlers that keep what they get."""
 
     def __init__(self) -> None:
-        self.cfg = SimpleNamespace(graceful_timeout=30)
+        self.hooks: dict[str, Any] = {}
+        self.cfg = SimpleNamespace(graceful_timeout=30, set=self.hooks.__setitem__)
         self.handled: list[int] = []
 
     def handle_exit(self, number: int, frame: Any) -> None:

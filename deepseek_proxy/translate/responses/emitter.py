@@ -48,6 +48,14 @@ class Emitter:
         self.next += 1
         return sse.encode(event.encode(), data)
 
+    def error(self, error: Mapping[str, Any]) -> bytes:
+        """The event of a failure, of `code`, `message`, `param` and `type`.
+
+        Two shapes of it are in the field, flat (SDK types) and nested (the wire): both are sent.
+        """
+        flat = {key: error[key] for key in ("code", "message", "param")}
+        return self.event("error", {**flat, "error": error})
+
     def lifecycle(self, event: str, response: bytes) -> bytes:
         """An event with the whole Response, given as JSON so that it is dumped once for two events."""
         number = self.next

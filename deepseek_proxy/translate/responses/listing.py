@@ -49,6 +49,19 @@ def listing(items: Sequence[tuple[str, bytes]], *, has_more: bool) -> bytes:
     )
 
 
+def part(items: Sequence[tuple[str, bytes]], page: Page) -> tuple[Sequence[tuple[str, bytes]], bool]:
+    """The page of a whole list, the oldest first, and whether there is more. Raises `InvalidRequest`."""
+    ordered = items[::-1] if page.newest_first else items
+    start = 0
+    if page.after is not None:
+        place = next((at for at, (id, _) in enumerate(ordered) if id == page.after), None)
+        if place is None:
+            raise unknown_after(page.after)
+        start = place + 1
+    end = start + page.limit
+    return ordered[start:end], end < len(ordered)
+
+
 def unknown_after(after: str) -> InvalidRequest:
     return InvalidRequest(f"No item with id '{after[:200]}' is in this list.", param="after")
 

@@ -171,10 +171,9 @@ class ResponseStream:
             return b""
         self.error = error
         fields = errors.stream_fields(self._options.told(error))
-        # Two shapes of this event are in the field, flat (SDK types) and nested (the wire): send both.
-        flat = {key: fields[key] for key in ("code", "message", "param")}
-        frames = self._emit.event("error", {**flat, "error": fields})
-        return frames + self._end("failed", error={"code": fields["code"], "message": fields["message"]})
+        return self._emit.error(fields) + self._end(
+            "failed", error={"code": fields["code"], "message": fields["message"]}
+        )
 
     def cancel(self) -> bytes:
         """Ends the stream where it is: nobody wants the rest. No event says so, OpenAI has none for it."""
