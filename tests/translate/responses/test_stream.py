@@ -446,3 +446,54 @@ def test_padding_makes_deltas_harder_to_measure() -> None:
 def test_a_failure_before_anything_else_keeps_the_grammar(error: ProxyError) -> None:
     playing = machine()
     assert_responses_grammar(events_of(playing.start() + playing.fail(error)))
+
+
+# -- ends that nobody hears -----------------------------------------------------------------------
+
+
+def test_a_cancelled_answer_is_what_there_is_of_it() -> None:
+    playing = machine()
+    playing.start()
+    for chunk in (thought("Hm."), said("Half"), call(0, "look", '{"cmd": "l')):
+        playing.feed(chunk)
+    assert playing.cancel() == b"data: [DONE]\n\n"
+    assert playing.response is not None
+    assert (playing.response["status"], playing.response["error"]) == ("cancelled", None)
+    assert (playing.response["incomplete_details"], playing.response["completed_at"]) == (None, None)
+    thinking, message, look = playing.response["output"]
+    assert thinking["encrypted_content"]
+    assert (message["status"], message["content"][0]["text"]) == ("completed", "Half")
+    assert (look["status"], look["arguments"]) == ("incomplete", '{"cmd": "l')
+    assert (
+        playing.cancel() == playing.heartbeat() == playing.finish() == playing.fail(UpstreamError("x")) == b""
+    )
+    assert playing.error is None
+
+
+def test_open_text_of_a_cancelled_answer_is_incomplete() -> None:
+    playing = machine()
+    playing.start()
+    playing.feed(said("Half an ans"))
+    playing.cancel()
+    assert playing.response is not None
+    (message,) = playing.response["output"]
+    assert (message["status"], message["content"][0]["text"]) == ("incomplete", "Half an ans")
+
+
+def test_what_has_ended_cannot_be_cancelled() -> None:
+    playing = machine()
+    playing.start()
+    playing.feed(Chunk(content="All", finish_reason="stop"))
+    playing.finish()
+    ended = playing.response
+    assert playing.cancel() == b""
+    assert playing.response is ended
+
+
+def test_what_is_queued_says_so_until_its_turn_comes() -> None:
+    playing = machine(queued=True)
+    data = playing.start() + playing.heartbeat()
+    data += playing.feed(Chunk(content="Hi", finish_reason="stop")) + playing.finish()
+    kinds = [event["type"] for event in events_of(data)]
+    assert kinds[:3] == ["response.created", "response.queued", "response.in_progress"]
+    assert judged(data)["status"] == "completed"
