@@ -5,8 +5,8 @@ Refuses to know who remembers, and how the stream is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Literal
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Literal
 
 from deepseek_proxy.api.recorder import Recorder
 from deepseek_proxy.errors import InternalError, ProxyError
@@ -16,8 +16,11 @@ from deepseek_proxy.translate.responses.stream import ResponseStream
 
 
 class Recorded:
-    """`make_machine` makes the machine of one attempt, which speaks of the response of `envelope`. One that
-    is `queued` has been accepted before there is an answer, and has to wait for its turn."""
+    """`make_machine` makes the machine of one attempt, which speaks of the response of `envelope`.
+
+    A response that is accepted before there is an answer is queued first: `proceed` takes its Response object
+    when its turn has come. None where nothing is queued.
+    """
 
     def __init__(
         self,
@@ -25,11 +28,11 @@ class Recorded:
         make_machine: Callable[[], ResponseStream],
         recorder: Recorder,
         *,
-        queued: bool = False,
+        proceed: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.envelope = envelope
         self.recorder = recorder
-        self._queued = queued
+        self._proceed = proceed
         self._make_machine = make_machine
         self._machine: ResponseStream | None = None  # of the latest attempt
         self._begun = False
@@ -43,12 +46,13 @@ class Recorded:
         """The upstream is being asked, not always for the first time. Raises `ProxyError` to stop it."""
         if not self._begun:
             self._begun = True
-            status: Literal["queued", "in_progress"] = "queued" if self._queued else "in_progress"
+            status: Literal["queued", "in_progress"] = "queued" if self._proceed else "in_progress"
             self.envelope.store = self.recorder.begin(self.envelope.snapshot(status, []))
 
     def proceeded(self) -> None:
         """The upstream has begun to answer what was queued."""
-        self.recorder.proceed(self.envelope.snapshot("in_progress", []))
+        if self._proceed is not None:
+            self._proceed(self.envelope.snapshot("in_progress", []))
 
     def frames(self, source: Generator[bytes]) -> Generator[bytes]:
         """The frames of a stream, on their way to its reader."""
@@ -69,7 +73,7 @@ class Recorded:
         """There was no answer, and nobody has been told of a response, but of one that was queued."""
         if not self._begun:
             return
-        if not self._queued:
+        if self._proceed is None:
             self.recorder.drop()
             return
         machine = self._machine or self.make_machine()

@@ -31,9 +31,6 @@ class Recorder(Protocol):
         may do next to nothing.
         """
 
-    def proceed(self, response: Mapping[str, Any]) -> None:
-        """A response that had to wait for its turn has got it."""
-
     def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
         """The response has ended, in any of its states. `frames` is the last write, which is not sent yet."""
 
@@ -49,9 +46,6 @@ class Forgetful:
 
     def begin(self, response: Mapping[str, Any]) -> bool:
         return False
-
-    def proceed(self, response: Mapping[str, Any]) -> None:
-        pass
 
     def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
         pass

@@ -173,12 +173,14 @@ def _read(
     errand = codex.is_errand(codex.turn_metadata(standing.body, request.headers.get("X-Codex-Turn-Metadata")))
     context = _context(gateway, caller, standing.place, errand=errand)
     parsed = parse(standing.body, context, warm_up=warm_up)
-    envelope, for_codex, queued = _envelope(parsed), from_codex(), standing.place.background
+    envelope, for_codex = _envelope(parsed), from_codex()
+    recorder, background = standing.recorder, standing.place.background
+    proceed = recorder.proceed if isinstance(recorder, StoreRecorder) and background else None
 
     def machine() -> ResponseStream:
-        return _machine(gateway, caller, parsed, envelope, for_codex=for_codex, queued=queued)
+        return _machine(gateway, caller, parsed, envelope, for_codex=for_codex, queued=proceed is not None)
 
-    return parsed, Recorded(envelope, machine, standing.recorder, queued=queued)
+    return parsed, Recorded(envelope, machine, recorder, proceed=proceed)
 
 
 def failure_of(error: ProxyError) -> Response | None:

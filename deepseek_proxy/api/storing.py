@@ -148,9 +148,6 @@ class ConversationRecorder:
     def begin(self, response: Mapping[str, Any]) -> bool:
         return False
 
-    def proceed(self, response: Mapping[str, Any]) -> None:
-        pass
-
     def end(self, response: Mapping[str, Any], number: int, frames: bytes) -> None:
         try:
             self._store.add_items(self._owner, self._conversation, _said(self._own, response))
