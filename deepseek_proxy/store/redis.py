@@ -38,7 +38,9 @@ CALL_SECONDS: Final = 2.0
 """How long the server may take to connect, and to answer."""
 REST_SECONDS: Final = 1.0
 """For how long a server that failed is left alone."""
-MAX_CONNECTIONS: Final = 16
+MAX_CONNECTIONS: Final = 64
+"""A call holds one until a busy worker comes round to its answer: with 16, hundreds of streams that begin
+together waited in line for longer than a call may take."""
 _HEALTH_SECONDS: Final = 15
 _PREFIX: Final = "deepseek-proxy:store:"
 _PIECES_AT_ONCE: Final = 64
