@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     app = Flask("deepseek_proxy", static_folder=None)
     app.url_map.strict_slashes = False
     books = Books(settings)
-    client = Client(settings, metrics.upstream_failed)
+    client = Client(settings, metrics.upstream_failed, books)
     store = opening.open_store(settings)
     drain = lifecycle.Drain()
     gateway = Gateway(

@@ -239,9 +239,10 @@ class Account(BaseModel):
     weight: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(
         1, description="How much of the load it takes, compared with others."
     )
-    search: bool | None = Field(
+    full_api: bool | None = Field(
         None,
-        description="Whether its host has DeepSeek's web search. By default those without a `base_url` have.",
+        description="Whether its host has what DeepSeek's API has beside the chat: web search, FIM, the "
+        "balance. By default those without a `base_url` have.",
     )
     reasoning_field: Literal["reasoning_content", "reasoning", ""] = Field(
         "reasoning_content",
@@ -299,14 +300,14 @@ class Account(BaseModel):
         return self.group or self.name
 
     @property
-    def can_search(self) -> bool:
-        return self.search if self.search is not None else self.base_url is None
+    def has_full_api(self) -> bool:
+        return self.full_api if self.full_api is not None else self.base_url is None
 
     def serves(self, model: str) -> bool:
         return not self.models or model in self.models
 
 
-def distinct(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+def distinct_accounts(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
     """`accounts`. Raises `ValueError` where two have a name or a key in common, or a group has two limits."""
     names: dict[str, int] = {}
     keys: dict[tuple[str, str], int] = {}
@@ -327,7 +328,7 @@ def distinct(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
     return accounts
 
 
-Accounts = Annotated[tuple[Account, ...], AfterValidator(distinct)]
+Accounts = Annotated[tuple[Account, ...], AfterValidator(distinct_accounts)]
 
 
 def distinct_keys(keys: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:

@@ -179,6 +179,31 @@ class BudgetSpent(QuotaExhausted):
     status = 429
 
 
+class AccountRefused(ProxyError):
+    """One of the gateway's accounts was refused. Another one may do; the client can do nothing about it."""
+
+    fault = Fault.ACCOUNT
+    status = 503
+    retryable = True
+
+
+class NoAccount(ProxyError):
+    """None of the gateway's accounts can be used now."""
+
+    fault = Fault.ACCOUNT
+    status = 503
+    retryable = True
+
+
+class Saturated(ProxyError):
+    """All of the gateway's accounts are busy, and too many requests wait already."""
+
+    fault = Fault.ACCOUNT
+    status = 429
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
 # -- the upstream's -------------------------------------------------------------------------------
 
 
@@ -198,6 +223,10 @@ class UpstreamOverloaded(UpstreamError):
 
 class UpstreamUnreachable(UpstreamError):
     """No connection, or it broke before an answer began."""
+
+
+class ProxyUnreachable(UpstreamUnreachable):
+    """No connection came about through the proxies of the pool."""
 
 
 class UpstreamTimeout(UpstreamError):

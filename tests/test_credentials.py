@@ -143,7 +143,7 @@ def test_an_account_is_its_key(given: Any) -> None:
     assert account.name == Account.model_validate(KEY).name
     assert account.name.removeprefix("account-") not in digest_of(KEY)
     assert account.shares_with == account.name
-    assert account.can_search
+    assert account.has_full_api
     assert KEY not in repr(account)
     assert KEY not in account.model_dump_json()
 
@@ -163,7 +163,7 @@ def test_the_models_of_an_account() -> None:
         {"api_key": KEY, "models": ["deepseek-flash"], "base_url": "https://host/v1"}
     )
     assert (some.serves("deepseek-flash"), some.serves("deepseek-v4-pro")) == (True, False)
-    assert not some.can_search
+    assert not some.has_full_api
     renamed = Account.model_validate({"api_key": KEY, "models": {"deepseek-flash": "host/flash"}})
     assert renamed.models == {"deepseek-flash": "host/flash"}
 

@@ -24,6 +24,7 @@ from deepseek_proxy.models import Resolved
 from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
+from deepseek_proxy.translate.affinity import affinity
 from deepseek_proxy.translate.history import Entry
 from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.markup import Healer
@@ -50,6 +51,10 @@ class Asked(Protocol):
     def structured(self) -> StructuredOutput | None: ...
     @property
     def next_turn(self) -> Callable[[Sequence[Entry], int], Mapping[str, Any]] | None: ...
+    @property
+    def cache_key(self) -> str | None:
+        """The client's own name for the conversation."""
+
     @property
     def notes(self) -> Counter[str]: ...
     @property
@@ -155,8 +160,8 @@ class Answer:
             raise
 
         def ended() -> None:
-            _note(exchange, machine)
             _note_call(exchange, call)
+            self._note(machine)
             allowance.settle()
 
         if at_once:
@@ -233,7 +238,7 @@ class Answer:
                 frames.append(machine.found(self._outcomes(machine.actions)))
                 frames.append(self._complete_turn(self._turn_of(machine), machine, began))
         finally:
-            _note(self._exchange, machine)
+            self._note(machine)
         return machine, b"".join(frames)
 
     def _complete_turn(self, upstream: Mapping[str, Any], machine: Machine, began: float) -> bytes:
@@ -279,7 +284,15 @@ class Answer:
         logs.log_body(self._exchange.id, "upstream_request", body)
         trace = self._exchange.begin_call()
         sent = client.Request(
-            body, self._caller.key, stream, self._exchange.id, mend, self._path, trace=trace
+            body,
+            self._caller.key,
+            stream,
+            self._exchange.id,
+            mend,
+            self._path,
+            trace=trace,
+            model=self._request.resolved.model.id,
+            affinity=lambda: affinity(upstream, self._request.cache_key),
         )
         call = self._gateway.client.open(sent, since=began)
         if self._witness is not None:
@@ -289,6 +302,17 @@ class Answer:
                 call.close()
                 raise
         return call, self._allowed().metered(call, self._request.resolved.model, body)
+
+    def _note(self, machine: Machine) -> None:
+        """Tells the exchange how the answer ended. Holds nothing of the request, which may be megabytes."""
+        exchange, accounts = self._exchange, self._gateway.client.accounts
+        exchange.add_usage(machine.usage)
+        exchange.finish_reason = machine.finish_reason
+        exchange.error = machine.error
+        if machine.response is not None:
+            logs.log_body(exchange.id, "response", machine.response)
+        if accounts is not None and exchange.account is not None and machine.usage is not None:
+            accounts.charge(exchange.account, self._request.resolved.model, exchange.began, machine.usage)
 
     def _healer(self) -> Healer:
         settings = self._gateway.settings
@@ -300,18 +324,10 @@ class Answer:
         )
 
 
-def _note(exchange: Exchange, machine: Machine) -> None:
-    """Tells the exchange how the answer ended. Holds nothing of the request, which may be megabytes."""
-    exchange.add_usage(machine.usage)
-    exchange.finish_reason = machine.finish_reason
-    exchange.error = machine.error
-    if machine.response is not None:
-        logs.log_body(exchange.id, "response", machine.response)
-
-
 def _note_call(exchange: Exchange, call: Call | Rounds) -> None:
     exchange.attempts += call.attempts
     exchange.answered = call.answered
+    exchange.account = call.account
 
 
 def _asked_again(upstream: Mapping[str, Any], answer: str, prompt: str) -> Mapping[str, Any]:

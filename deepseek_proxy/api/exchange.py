@@ -58,6 +58,7 @@ class Exchange:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.attempts = 0
+        self.account: str | None = None  # of the last upstream call, where there are several
         self.searches = 0
         self.turns: int | None = None  # of a WebSocket, as is the next
         self.close_code: int | None = None
@@ -121,6 +122,7 @@ class Exchange:
             heartbeats=self.tally.heartbeats,
             client_gone=self.tally.client_gone,
             attempts=self.attempts,
+            account=self.account,
             error_code=(self.error.code or "invalid_request") if self.error else None,
             client=self.client.name if self.client is not None else None,
             repairs=self.repairs,

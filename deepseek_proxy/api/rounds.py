@@ -87,6 +87,10 @@ class Rounds:
         return self._earlier_attempts + self._call.attempts
 
     @property
+    def account(self) -> str | None:
+        return self._call.account
+
+    @property
     def answered(self) -> bool:
         return self._call.answered
 

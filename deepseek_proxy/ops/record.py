@@ -67,6 +67,8 @@ class RequestRecord:
     """The client left before the end."""
     attempts: int = 0
     """Requests made to the upstream; 0 where none was needed or allowed."""
+    account: str | None = None
+    """The gateway's account that was used last, where there are several."""
     error_code: str | None = None
     client: str | None = None
     """The name of the client's key, where clients have keys."""

@@ -34,13 +34,14 @@ class Aborted(Exception):
 class Call:
     """A call that has been started. Not for use by two readers at once.
 
-    `attempts` counts the attempts made so far. `since` is when the answer began that the total clock
-    measures, on the monotonic clock; None: with this call. `close()` has to be called in the end, and may
-    be called at any time, to give up.
+    `attempts` counts the attempts made so far; `account` names the account of the last. `since` is when the
+    answer began that the total clock measures, on the monotonic clock; None: with this call. `close()` has to
+    be called in the end, and may be called at any time, to give up.
     """
 
     def __init__(self, attempt: Callable[[Call], Body], clocks: Clocks, since: float | None = None) -> None:
         self.attempts = 0
+        self.account: str | None = None
         self.clocks = clocks
         self.started = time.monotonic()
         self._since = self.started if since is None else since
@@ -50,6 +51,7 @@ class Call:
         self._abort_attempt: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._body: Body | None = None
+        self._at_close: Callable[[], None] | None = None
         self._error: ProxyError | None = None
         self._aborted = False
         threading.Thread(target=self._run, args=(attempt,), daemon=True, name="upstream-call").start()
@@ -127,7 +129,10 @@ class Call:
         if abort is not None:
             abort()
         if body is not None:
-            body.close(drain=drain)
+            try:
+                body.close(drain=drain)
+            finally:
+                self._let_go()
 
     @property
     def answered(self) -> bool:
@@ -158,6 +163,11 @@ class Call:
         if abort is not None and self.given_up:
             raise Aborted
 
+    def at_close(self, act: Callable[[], None]) -> None:
+        """`act` is called once, when the connection of this attempt's answer has been given back or closed,
+        or when there is no answer after all."""
+        self._at_close = act
+
     # -- inside -----------------------------------------------------------------------------------
 
     def _run(self, attempt: Callable[[Call], Body]) -> None:
@@ -179,8 +189,17 @@ class Call:
                     self._body = body
             if late:
                 body.close()
+                self._let_go()
+        if self._error is not None:
+            self._let_go()
         self._last_bytes = time.monotonic()
         self._answered.set()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            act, self._at_close = self._at_close, None
+        if act is not None:
+            act()
 
     def _check_total(self, now: float) -> None:
         if now - self._since > self.clocks.total:

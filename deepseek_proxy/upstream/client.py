@@ -13,12 +13,25 @@ from typing import Final
 import requests
 import tenacity
 
-from deepseek_proxy.errors import Fault, ProxyError, UpstreamUnreachable
+from deepseek_proxy.errors import (
+    Fault,
+    NoAccount,
+    ProxyError,
+    ProxyUnreachable,
+    Saturated,
+    UpstreamUnreachable,
+)
 from deepseek_proxy.settings import Settings
+from deepseek_proxy.store.ledger.base import LedgerUnavailable
+from deepseek_proxy.store.ledger.memory import MemoryLedger
+from deepseek_proxy.store.ledger.opening import Books
+from deepseek_proxy.translate.hosts import Host
 from deepseek_proxy.upstream import failures
+from deepseek_proxy.upstream.accounts import Accounts, Member, Seat, Wish
 from deepseek_proxy.upstream.body import Body, body_of
 from deepseek_proxy.upstream.call import Aborted, Call, Clocks
 from deepseek_proxy.upstream.connections import Connections
+from deepseek_proxy.upstream.proxies import Proxy, ProxyPool
 
 CHAT_COMPLETIONS: Final = "/chat/completions"
 PREFIX_COMPLETIONS: Final = "/beta/chat/completions"
@@ -30,13 +43,22 @@ _FIRST_PAUSE_SECONDS: Final = 0.5
 _JITTER_SECONDS: Final = 0.5
 
 
+_MAX_PROXIES: Final = 5
+"""So many proxies are tried for one attempt."""
+
+Refusal = Callable[[int, Mapping[str, str], bytes], ProxyError]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST; of `BALANCE`, a GET. `key` is a caller's own DeepSeek key; None: the gateway's.
+    """One POST; of `BALANCE`, a GET. `key` is a caller's own DeepSeek key; None: the gateway's accounts.
 
     `mend` gets one chance to return a better body for one that was refused.
 
     `refusal(status, headers, body)` says what a status other than 200 means on this path.
+
+    `model` is DeepSeek's name of the model, None for what is no model's work. `affinity` names the
+    conversation (`translate.affinity`); it is called only where there are several accounts.
     """
 
     body: bytes
@@ -45,20 +67,43 @@ class Request:
     request_id: str
     mend: Callable[[ProxyError], bytes | None]
     path: str = CHAT_COMPLETIONS
-    refusal: Callable[[int, Mapping[str, str], bytes], ProxyError] = failures.from_status
+    refusal: Refusal = failures.from_status
     trace: Mapping[str, str] = field(default_factory=dict)
     """The headers of W3C's trace context."""
+    model: str | None = None
+    affinity: Callable[[], str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where an attempt goes. `proxy` is a URL; `pool` takes its place. `host` is None for DeepSeek's own."""
+
+    base_url: str
+    key: str = field(repr=False)
+    host: Host | None = None
+    proxy: str | None = field(default=None, repr=False)
+    pool: ProxyPool | None = None
+
+    @classmethod
+    def to(cls, member: Member, otherwise: _Route) -> _Route:
+        if member.proxy is None:
+            return cls(member.base_url, member.key, member.host, otherwise.proxy, otherwise.pool)
+        return cls(member.base_url, member.key, member.host, member.proxy or None)
 
 
 class Client:
-    """Opens calls. One instance serves all requests of a process."""
+    """Opens calls. One instance serves all requests of a process.
 
-    def __init__(self, settings: Settings, on_failure: Callable[[ProxyError], None]) -> None:
+    `accounts` is None where there is but the one key; `proxies` is None without a pool of them.
+    """
+
+    def __init__(
+        self, settings: Settings, on_failure: Callable[[ProxyError], None], books: Books | None = None
+    ) -> None:
         """`on_failure` is told of every failed attempt, also of those that are made again."""
         self._on_failure = on_failure
         self._attempts = settings.upstream_attempts
         self._max_pause = settings.retry_max_seconds
-        self._own_key = settings.deepseek_api_key.get_secret_value() if settings.deepseek_api_key else ""
         self._heartbeat = settings.heartbeat_seconds
         self._timeout = (settings.connect_timeout_seconds, settings.upstream_idle_seconds)
         self._clocks = Clocks(
@@ -69,30 +114,27 @@ class Client:
         )
         self._retrying = tenacity.Retrying(
             stop=self._no_more,
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ProxyError) and e.retryable),
+            retry=tenacity.retry_if_exception(_may_be_tried_again),
             wait=self._pause,
             # The pause belongs to the call, which may be given up meanwhile.
             before_sleep=lambda state: state.args[1].pause(state.upcoming_sleep),
             sleep=lambda _seconds: None,
             reraise=True,
         )
-        proxy = settings.upstream_proxy
-        self._proxy = (proxy.get_secret_value() or None) if proxy is not None else None
         self._connections = Connections(
             ca_file=settings.upstream_ca_file, idle_connections=settings.upstream_connections
         )
-        base = str(settings.upstream_url).rstrip("/")
+        books = books or Books(settings)
+        self.proxies: Final = _pool(settings, books)
+        self._own = _Route(
+            str(settings.upstream_url).rstrip("/"),
+            settings.deepseek_api_key.get_secret_value() if settings.deepseek_api_key else "",
+            proxy=(settings.upstream_proxy.get_secret_value() or None) if settings.upstream_proxy else None,
+            pool=self.proxies,
+        )
+        self.accounts: Final = Accounts(settings, books) if settings.accounts else None
         # Prepared once: requests looks at every part of a request anew, though only the body changes.
-        self._prepared = {
-            path: self._connections.prepare("GET" if path == BALANCE else "POST", url)
-            for path, url in {
-                CHAT_COMPLETIONS: base + CHAT_COMPLETIONS,
-                **{
-                    p: base.removesuffix("/v1") + p
-                    for p in (PREFIX_COMPLETIONS, COMPLETIONS, SEARCH, FETCH, BALANCE)
-                },
-            }.items()
-        }
+        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
 
     def open(self, request: Request, clocks: Clocks | None = None, since: float | None = None) -> Call:
         """Starts a call and returns at once; the call reports how it went.
@@ -109,22 +151,36 @@ class Client:
     # -- inside a call ----------------------------------------------------------------------------
 
     def _answer(self, request: Request, call: Call) -> Body:
+        wish = None
+        if self.accounts is not None and request.key is None:
+            affinity = request.affinity() if request.affinity is not None else None
+            wish = Wish(request.model, affinity, chat=request.path == CHAT_COMPLETIONS)
         try:
-            return self._retrying(self._attempt, request, call)
+            return self._retrying(self._attempt, request, call, wish)
         except ProxyError as error:
             better = request.mend(error)
             if better is None:
                 raise
-        return self._retrying(self._attempt, replace(request, body=better), call)
+        return self._retrying(self._attempt, replace(request, body=better), call, wish)
 
     def _no_more(self, state: tenacity.RetryCallState) -> bool:
-        request, call = state.args
-        begins = time.monotonic() - call.started + state.upcoming_sleep
-        # By its first heartbeat the client of a stream has a status: nothing is tried again.
-        return state.attempt_number >= self._attempts or (request.stream and begins >= self._heartbeat)
+        request, call, wish = state.args
+        if self._is_late(request, call, state.upcoming_sleep):
+            return True
+        if wish is None or self.accounts is None:
+            return state.attempt_number >= self._attempts
+        # An account that is refused as such is out then: nothing is asked twice.
+        attempts = max(self._attempts, self.accounts.limits())
+        return state.attempt_number - int(wish.refusals) >= attempts
+
+    def _is_late(self, request: Request, call: Call, pause: float = 0) -> bool:
+        """By its first heartbeat the client of a stream has a status: nothing is tried again."""
+        return request.stream and time.monotonic() - call.started + pause >= self._heartbeat
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
+        if state.args[2] is not None:
+            return 0  # another account is taken, or this one's pause is waited for in the queue
         if isinstance(error, UpstreamUnreachable) and state.attempt_number == 1:
             return 0  # most likely a pooled connection that the upstream had closed
         asked = error.retry_after if isinstance(error, ProxyError) else None
@@ -133,10 +189,35 @@ class Client:
         grown = tenacity.wait_exponential(multiplier=_FIRST_PAUSE_SECONDS)(state)
         return min(grown + tenacity.wait_random(0, _JITTER_SECONDS)(state), self._max_pause)
 
-    def _attempt(self, request: Request, call: Call) -> Body:
+    def _attempt(self, request: Request, call: Call, wish: Wish | None) -> Body:
+        if wish is not None and self.accounts is not None:
+            return self._attempt_at(self.accounts.place(wish, call), request, call)
+        route = self._own if request.key is None else replace(self._own, key=request.key)
+        return self._try(request, call, route)
+
+    def _attempt_at(self, seat: Seat, request: Request, call: Call) -> Body:
+        """The seat is left when the attempt fails, and else when the call is closed."""
+        body = None
+        try:
+            call.account = seat.member.name
+            body = self._try(request, call, _Route.to(seat.member, self._own))
+            seat.answered()
+        except BaseException as error:
+            if body is not None:
+                body.close()
+            told = seat.failed(error) if isinstance(error, ProxyError) else None
+            seat.close()
+            if told is None or told is error:
+                raise
+            self._on_failure(told)
+            raise told from error
+        call.at_close(seat.close)
+        return body
+
+    def _try(self, request: Request, call: Call, route: _Route) -> Body:
         call.attempts += 1
         try:
-            return self._post(request, call)
+            return self._post(request, call, route)
         except ProxyError as error:
             if call.given_up:
                 raise Aborted from None
@@ -144,28 +225,76 @@ class Client:
                 self._on_failure(error)
             raise
 
-    def _post(self, request: Request, call: Call) -> Body:
-        prepared = self._prepare(request)
+    def _post(self, request: Request, call: Call, route: _Route) -> Body:
+        prepared = self._prepare(request, route)
+        if route.pool is None:
+            return self._send(prepared, request, call, route.proxy)
+        failed: list[Proxy] = []
+        while True:
+            proxy = route.pool.choose(failed)
+            try:
+                body = self._send(prepared, request, call, proxy.url)
+            except ProxyError as error:
+                if call.given_up or not failures.never_connected(error.__cause__):
+                    raise
+                route.pool.failed(proxy)
+                failed.append(proxy)
+                enough = min(_MAX_PROXIES, len(route.pool.proxies))
+                if len(failed) >= enough or self._is_late(request, call):
+                    raise ProxyUnreachable("No connection came about through a proxy.") from error
+            else:
+                route.pool.worked(proxy)
+                return body
+
+    def _send(
+        self, prepared: requests.PreparedRequest, request: Request, call: Call, proxy: str | None
+    ) -> Body:
         try:
-            with self._connections.response(prepared, call, self._timeout, self._proxy) as response:
+            with self._connections.response(prepared, call, self._timeout, proxy) as response:
                 return _checked(response, request)
         except (requests.RequestException, OSError) as error:
             raise failures.from_exception(error) from error
 
-    def _prepare(self, request: Request) -> requests.PreparedRequest:
-        prepared = self._prepared[request.path].copy()
+    def _prepare(self, request: Request, route: _Route) -> requests.PreparedRequest:
+        template = self._prepared.get((route.base_url, request.path))
+        if template is None:
+            method = "GET" if request.path == BALANCE else "POST"
+            template = self._connections.prepare(method, _url(route.base_url, request.path))
+            self._prepared[route.base_url, request.path] = template
+        prepared, body = template.copy(), request.body
+        if route.host is not None and request.model is not None:
+            body = route.host.adapted(body)
         prepared.headers.update(
             {
-                "Authorization": f"Bearer {request.key or self._own_key}",
+                "Authorization": f"Bearer {route.key}",
                 "Content-Type": "application/json",
-                "Content-Length": str(len(request.body)),
+                "Content-Length": str(len(body)),
                 "Accept": "text/event-stream" if request.stream else "application/json",
                 "X-Request-ID": request.request_id,
                 **request.trace,
             }
         )
-        prepared.body = request.body
+        prepared.body = body
         return prepared
+
+
+def _may_be_tried_again(error: BaseException) -> bool:
+    """Who found no account has waited for one already."""
+    final = isinstance(error, NoAccount | Saturated | LedgerUnavailable)
+    return isinstance(error, ProxyError) and error.retryable and not final
+
+
+def _url(base: str, path: str) -> str:
+    """`base` may have a version in it, which is that of the chat: other paths stand beside it."""
+    return (base if path == CHAT_COMPLETIONS else base.removesuffix("/v1")) + path
+
+
+def _pool(settings: Settings, books: Books) -> ProxyPool | None:
+    if not (settings.proxy_pool_enabled and settings.proxy_pool):
+        return None
+    urls = [url.get_secret_value() for url in settings.proxy_pool]
+    own = MemoryLedger()
+    return ProxyPool(urls, (lambda: books.ledger) if settings.proxy_pool_shared else (lambda: own))
 
 
 def _checked(response: requests.Response, request: Request) -> Body:

@@ -99,6 +99,21 @@ def from_exception(error: Exception) -> ProxyError:
     return UpstreamUnreachable(f"The upstream could not be reached: {cause}")
 
 
+def never_connected(error: BaseException | None) -> bool:
+    """Whether no connection came about: the upstream has seen nothing, and a proxy may be to blame."""
+    kinds = (
+        requests.exceptions.ProxyError,
+        requests.exceptions.ConnectTimeout,
+        requests.exceptions.SSLError,
+    )
+    if isinstance(error, kinds):
+        return True
+    reason = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    if isinstance(reason, urllib3.exceptions.MaxRetryError):
+        reason = reason.reason
+    return isinstance(reason, urllib3.exceptions.NewConnectionError)
+
+
 def error_message(body: bytes) -> str | None:
     """The message of an error body, or None where there is none; plain text counts, HTML does not."""
     text = body.decode("utf-8", "replace").strip()

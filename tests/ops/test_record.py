@@ -34,6 +34,7 @@ FULL = RequestRecord(
     heartbeats=2,
     client_gone=True,
     attempts=2,
+    account="main",
     error_code="server_error",
     client="alice",
     repairs={"orphan_result": 1},

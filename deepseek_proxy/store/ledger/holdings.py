@@ -16,7 +16,7 @@ from typing import Final
 
 from deepseek_proxy.store.ledger.base import Hold, Lease, Ledger, LedgerUnavailable, Ticket
 
-TTL_SECONDS: Final = 30.0
+TTL_SECONDS: Final = 15.0
 """So long after its last sign of life, what a killed process held is free again."""
 RENEWALS: Final = 3  # within one time to live
 

@@ -12,7 +12,6 @@ from deepseek_proxy.settings import Settings
 from deepseek_proxy.store.ledger.base import Ledger
 from deepseek_proxy.store.ledger.holdings import Holdings
 from deepseek_proxy.store.ledger.memory import MemoryLedger
-from deepseek_proxy.store.ledger.redis import RedisLedger
 from deepseek_proxy.store.ledger.sqlite import SqliteLedger
 
 FILE_NAME = "ledger.db"
@@ -60,6 +59,8 @@ def open_ledger(settings: Settings) -> Ledger:
     """
     url = settings.store_url.get_secret_value() if settings.store_url is not None else ""
     if url.startswith(("redis://", "rediss://")):
+        from deepseek_proxy.store.ledger.redis import RedisLedger  # its library is large
+
         return RedisLedger(url)
     if url == "memory:" and settings.workers == 1:
         return MemoryLedger()

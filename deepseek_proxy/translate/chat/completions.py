@@ -38,6 +38,7 @@ class CompletionRequest:
     tools: ToolTable = field(default_factory=lambda: ToolTable(0))
     structured: None = None
     next_turn: None = None
+    cache_key: None = None
     notes: Counter[str] = field(default_factory=Counter)
     unknown_fields: tuple[str, ...] = ()
 

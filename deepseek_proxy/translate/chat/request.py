@@ -63,6 +63,8 @@ class ChatRequest:
     search: Session
     next_turn: NextTurn | None
     """None where every answer takes one turn: the function holds the whole conversation."""
+    cache_key: str | None
+    """The client's own name for the conversation (`prompt_cache_key`)."""
     notes: Counter[str]
     """What was repaired or left out, by kind."""
     unknown_fields: tuple[str, ...]
@@ -119,6 +121,7 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         structured=answer.structured,
         search=search or Session(),
         next_turn=next_turn if search is not None else None,
+        cache_key=fields.string(body, "prompt_cache_key"),
         notes=notes,
         unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
     )

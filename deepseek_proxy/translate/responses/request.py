@@ -77,6 +77,8 @@ class ResponsesRequest:
     kept_texts: Sequence[str] | None
     """Those that stay in the conversation, where the answer is to follow the compaction in the same response:
     `upstream` asks for the summary, `next_turn` for the answer."""
+    cache_key: str | None
+    """The client's own name for the conversation (`prompt_cache_key`)."""
     notes: Counter[str]
     """What was repaired or left out, by kind."""
     unknown_fields: tuple[str, ...]
@@ -173,6 +175,7 @@ def parse(
         next_turn=next_turn if takes_turns else None,
         compacted_texts=compacted_texts,
         kept_texts=kept_texts,
+        cache_key=fields.string(body, "prompt_cache_key"),
         notes=notes,
         unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
     )
