@@ -13,7 +13,7 @@ from harness.websocket import WebSocket
 from harness.wire import Handler, Request, Wire
 
 from deepseek_proxy.translate.responses.compaction import PROMPT
-from tests.api.test_websocket import Served
+from tests.api.test_websocket import BEARER, Served
 
 Events = list[dict[str, Any]]
 
@@ -88,7 +88,29 @@ def socket(served: Served, **fields: Any) -> Events:
     return connected.ask(**{"input": "hi", **fields})
 
 
-WAYS: dict[str, Callable[..., Events]] = {"stream": stream, "socket": socket}
+def again(served: Served, **fields: Any) -> Events:
+    """The stored events of a stream, which are the same."""
+    face = served.face
+    first: Events = face.events(face.finish(face.ask(stream=True, **fields)))
+    answer = face.request("GET", f"/v1/responses/{first[0]['response']['id']}?stream=true", headers=BEARER)
+    replayed: Events = face.events(answer)
+    assert replayed == first
+    return replayed
+
+
+def background(served: Served, **fields: Any) -> Events:
+    """A stream of what is made in the background begins with one event more."""
+    events = stream(served, background=True, **fields)
+    assert events[0]["response"]["status"] == "queued"
+    return events
+
+
+WAYS: dict[str, Callable[..., Events]] = {
+    "stream": stream,
+    "socket": socket,
+    "again": again,
+    "background": background,
+}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
