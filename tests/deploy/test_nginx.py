@@ -22,6 +22,8 @@ from harness import deepseek
 from harness.certificates import self_signed
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, ROOT, Gateway
+from harness.responses_grammar import assert_responses_grammar
+from harness.websocket import Refused, WebSocket
 from harness.wire import Request, Wire
 
 CONFIGURATION: Final = ROOT / "deploy" / "nginx" / "deepseek-proxy.conf"
@@ -263,42 +265,22 @@ def test_metrics_are_not_shown_to_the_world(front: Front) -> None:
         assert connection.getresponse().status == 404
 
 
-UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+def open_websocket(front: Front, key: str = CLIENT_KEY) -> WebSocket:
+    plain = socket.create_connection(("127.0.0.1", front.port))
+    secured = front.trust.wrap_socket(plain, server_hostname="127.0.0.1")
+    return WebSocket(front.port, headers={"Authorization": f"Bearer {key}"}, deflate=True, sock=secured)
 
 
-def test_the_gateway_s_answer_to_an_upgrade_passes(front: Front) -> None:
-    with contextlib.closing(front.connect()) as connection:
-        connection.request("GET", "/v1/responses", headers=UPGRADE)
-        response = connection.getresponse()
-        assert response.status == 426
-        assert orjson.loads(response.read())["error"]["code"] == "websocket_unavailable"
+def test_a_websocket_carries_answers(front: Front) -> None:
+    with open_websocket(front) as client:
+        first = assert_responses_grammar(client.ask(input="one"))
+        second = client.ask(input="two", previous_response_id=first["id"])
+        assert assert_responses_grammar(second)["status"] == "completed"
+        client.close()
+        assert client.closed()[0] == 1000
 
 
-def test_an_upgraded_connection_carries_bytes_both_ways(tmp_path: Path) -> None:
-    """With a server that agrees to it."""
-
-    def echo() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += connection.recv(4096)
-            seen.append(head.lower())
-            connection.sendall(b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-            while data := connection.recv(4096):
-                connection.sendall(data.upper())
-
-    seen: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=echo)
-        thread.start()
-        with running_nginx(tmp_path, listener.getsockname()[1]) as front:
-            with contextlib.closing(front.connect()) as client:
-                client.request("GET", "/v1/responses", headers=UPGRADE)
-                assert client.sock.recv(4096).startswith(b"HTTP/1.1 101")
-                for message in (b"one", b"two"):
-                    client.sock.sendall(message)
-                    assert client.sock.recv(4096) == message.upper()
-            thread.join(5)
-    assert b"\r\nupgrade: websocket\r\n" in seen[0]
-    assert b"\r\nconnection: upgrade\r\n" in seen[0]
+def test_the_refusal_of_one_passes(front: Front) -> None:
+    with pytest.raises(Refused) as refused:
+        open_websocket(front, "two words")
+    assert (refused.value.status, refused.value.json()["error"]["code"]) == (401, "invalid_api_key")

@@ -1,90 +1,120 @@
-"""The WebSocket mode by OpenAI's packages for Python: `connect()`, and the Agents SDK over it."""
+"""WebSocket mode of the official `openai` package for Python, sync and async, and of OpenAI's Agents SDK."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from agents import Agent, RunConfig
-from agents.result import RunResultBase
-from e2e.agent_runs import Weather, result_of, run
+import websockets
+from agents import Agent, OpenAIProvider, RunConfig, Runner, set_tracing_disabled
 from e2e.backend import Backend, added_messages, results
 from e2e.samples import CALLS, MODEL, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
+from harness.responses_grammar import assert_responses_grammar
 from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import Response
 
 
-def client_of(gateway: Gateway) -> OpenAI:
-    return OpenAI(
-        base_url=f"http://127.0.0.1:{gateway.port}/v1",
-        api_key=CLIENT_KEY,
-        max_retries=0,
-        timeout=30,
-        _strict_response_validation=True,
-    )
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[OpenAI]:
+    with OpenAI(base_url=url_of(gateway), api_key=CLIENT_KEY, _strict_response_validation=True) as made:
+        yield made
 
 
-def turn(connection: Any, **fields: Any) -> Response:
-    """One answer on a connection, checked event by event."""
-    connection.response.create(model=MODEL, **fields)
-    events = []
-    for event in connection:
-        events.append(event)
-        if event.type in ("response.completed", "response.failed", "response.incomplete", "error"):
-            break
-    assert [event.sequence_number for event in events] == list(range(len(events)))
-    final: Response = events[-1].response
-    shown = "".join(event.delta for event in events if event.type == "response.output_text.delta")
-    assert shown == final.output_text
+def url_of(gateway: Gateway) -> str:
+    return f"http://127.0.0.1:{gateway.port}/v1"
+
+
+def ask(connection: Any, **fields: Any) -> Response:
+    """One answer, judged event by event."""
+    connection.response.create(**{"model": MODEL, "store": False, **fields})
+    sent = [connection.recv_bytes()]
+    while (event := connection.parse_event(sent[-1])).type not in ("response.completed", "error"):
+        sent.append(connection.recv_bytes())
+    assert_responses_grammar(map(json.loads, sent))
+    final: Response = event.response
     return final
 
 
-@pytest.mark.parametrize("store", [True, False])
-def test_turns_on_one_connection(gateway: Gateway, backend: Backend, store: bool) -> None:
-    """A turn goes on from the one before, also where nothing is stored: the connection remembers it."""
-    backend.says({"reasoning": "Look.", "calls": CALLS[:1]}, {"text": "Sunny."}, {"text": "Rain, later."})
-    with client_of(gateway) as client, client.responses.connect() as connection:
-        first = turn(connection, input="Weather?", tools=[WEATHER], store=store)
-        result = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "sun"}
-        second = turn(connection, input=[result], tools=[WEATHER], store=store, previous_response_id=first.id)
-        third = turn(connection, input="Later?", tools=[WEATHER], store=store, previous_response_id=second.id)
-    assert third.output_text == "Rain, later."
-    one, two, three = backend.bodies()
-    assert added_messages(two, one)[0]["reasoning_content"] == "Look."
-    assert results(two) == ["sun"]
-    assert added_messages(three, two)
+def test_turns_over_one_connection(client: OpenAI, backend: Backend) -> None:
+    backend.says({"reasoning": "Hm.", "text": "One."}, {"text": "Two."})
+    with client.responses.connect() as connection:
+        first = ask(connection, input="First")
+        second = ask(connection, input="Second", previous_response_id=first.id)
+    assert (first.output_text, second.output_text) == ("One.", "Two.")
+    earlier, later = backend.bodies()
+    answered, _ = added_messages(later, earlier)
+    assert answered["content"] == "One."
 
 
-def test_a_mistake_does_not_end_the_connection(gateway: Gateway, backend: Backend) -> None:
-    with client_of(gateway) as client, client.responses.connect() as connection:
-        connection.response.create(model=MODEL, input="Hello", temperature=3)
+def test_a_tool_over_one_connection(client: OpenAI, backend: Backend) -> None:
+    backend.says({"calls": [CALLS[0]]}, {"text": "Sunny."})
+    with client.responses.connect() as connection:
+        called = ask(connection, input="Weather?", tools=[WEATHER])
+        call = called.output[-1]
+        assert call.type == "function_call"
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "sun"}
+        answered = ask(connection, input=[result], tools=[WEATHER], previous_response_id=called.id)
+    assert answered.output_text == "Sunny."
+    assert results(backend.bodies()[1]) == ["sun"]
+
+
+def test_an_error_leaves_the_connection_open(client: OpenAI) -> None:
+    with client.responses.connect() as connection:
+        connection.response.create(model=MODEL, input="hi", previous_response_id="resp_unknown")
         error = connection.recv()
         assert error.type == "error"
-        assert turn(connection, input="Say hello").output_text == "hello"
-    assert len(backend.bodies()) == 1
+        assert error.error.code == "previous_response_not_found"
+        assert ask(connection, input="Say hello").output_text == "hello"
 
 
-def test_a_wrong_key_is_told(gateway: Gateway, backend: Backend) -> None:
-    backend.refusals_expected = True
-    with (
-        client_of(gateway).with_options(api_key="sk-simulator-invalid") as client,
-        client.responses.connect() as connection,
-    ):
-        connection.response.create(model=MODEL, input="Hello")
-        assert connection.recv().type == "error"
-
-
-@pytest.mark.parametrize("streamed", [True, False])
-def test_agents(gateway: Gateway, backend: Backend, streamed: bool) -> None:
-    weather = Weather()
-    backend.says({"reasoning": "Look.", "calls": CALLS}, {"text": "Sunny in both."})
-    agent = Agent(name="Guide", instructions="Be brief.", model=MODEL, tools=[weather.tool])
-
-    async def work(_client: AsyncOpenAI, config: RunConfig) -> RunResultBase:
-        return await result_of(streamed, agent, "How is the weather?", run_config=config)
-
-    assert run(gateway, work, websocket=True).final_output == "Sunny in both."
-    assert sorted(weather.asked) == ["Köln", "北京"]
+def test_a_stored_response_is_gone_on_from_over_http(client: OpenAI, backend: Backend) -> None:
+    with client.responses.connect() as connection:
+        made = ask(connection, input="Say hello", store=True)
+    client.responses.create(model=MODEL, input="Say bye", previous_response_id=made.id)
     earlier, later = backend.bodies()
-    assert added_messages(later, earlier)
+    assert [message["role"] for message in added_messages(later, earlier)] == ["assistant", "user"]
+
+
+def test_a_wrong_key_is_refused_before_the_connection_is_open(gateway: Gateway) -> None:
+    with (
+        OpenAI(base_url=url_of(gateway), api_key="two words") as client,
+        pytest.raises(websockets.InvalidStatus, match="401"),
+        client.responses.connect(),
+    ):
+        pass
+
+
+def test_async(gateway: Gateway) -> None:
+    async def run() -> str:
+        client = AsyncOpenAI(base_url=url_of(gateway), api_key=CLIENT_KEY)
+        async with client, client.responses.connect() as connection:
+            await connection.response.create(model=MODEL, input="Say hello")
+            async for event in connection:
+                if event.type == "response.completed":
+                    return event.response.output_text
+        return ""
+
+    assert asyncio.run(run()) == "hello"
+
+
+def test_agents(gateway: Gateway, backend: Backend) -> None:
+    """Two runs of an agent over WebSockets."""
+    set_tracing_disabled(True)
+    backend.says({"text": "One."}, {"text": "Two."})
+
+    async def run() -> list[str]:
+        async with AsyncOpenAI(base_url=url_of(gateway), api_key=CLIENT_KEY) as client:
+            provider = OpenAIProvider(openai_client=client, use_responses=True, use_responses_websocket=True)
+            config = RunConfig(model_provider=provider, tracing_disabled=True)
+            agent = Agent(name="Assistant", model=MODEL)
+            first = await Runner.run(agent, "First", run_config=config)
+            again = [*first.to_input_list(), {"role": "user", "content": "Second"}]
+            second = await Runner.run(agent, again, run_config=config)
+            return [first.final_output, second.final_output]
+
+    assert asyncio.run(run()) == ["One.", "Two."]
+    assert '"method":"WS"' in gateway.log

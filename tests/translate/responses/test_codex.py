@@ -194,3 +194,17 @@ def test_an_answer_that_became_too_long_stays_incomplete() -> None:
     final = judged(play(deepseek.frames(["Half of"], reason="length"), turn(machine_for_codex())))
     assert final["status"] == "incomplete"
     assert final["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+def test_metadata_of_a_turn_is_that_of_the_body_before_that_of_the_header() -> None:
+    body = {"client_metadata": {"x-codex-turn-metadata": "of the turn"}}
+    assert codex.turn_metadata(body, "of the connection") == "of the turn"
+    for other in ({}, {"client_metadata": {}}, {"client_metadata": "nonsense"}):
+        assert codex.turn_metadata(other, "of the request") == "of the request"
+    assert codex.turn_metadata({"client_metadata": {"x-codex-turn-metadata": 1}}, None) is None
+
+
+def test_over_websocket_codex_goes_on_from_an_unknown_response_by_itself() -> None:
+    unknown = failures.InvalidRequest("No.", code="previous_response_not_found")
+    assert codex.understands_envelope(unknown)
+    assert not codex.understands_envelope(failures.InvalidRequest("No."))
