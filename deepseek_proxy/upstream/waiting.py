@@ -16,7 +16,7 @@ from typing import Final
 from deepseek_proxy.store.ledger.base import Ticket
 
 FIRST_LOOKS_SECONDS: Final = 0.05
-OTHERS_LOOK_SECONDS: Final = 1.0
+OTHERS_LOOK_SECONDS: Final = 2.0
 
 
 class Waiter:

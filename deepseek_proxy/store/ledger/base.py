@@ -17,9 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from deepseek_proxy.errors import ProxyError
+
+QUEUE_SECONDS: Final = 3.0
+"""So long after the last word of its holder (`acquire`, `enter` or `renew`) a ticket stands in nobody's way
+any more: who waits asks often, and those behind a dead one shall not wait until it is buried."""
 
 
 class LedgerUnavailable(ProxyError):
@@ -117,7 +121,7 @@ class Ledger(Protocol):
     ) -> Ticket | None:
         """A place at the end of the queues for `names`; None where `max_waiting` wait for each of them.
 
-        Lapses with its holder, and lives on with `renew`.
+        Lapses when its holder has not said a word for `QUEUE_SECONDS`.
         """
 
     def leave(self, ticket: Ticket) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from deepseek_proxy.store.ledger import rates
-from deepseek_proxy.store.ledger.base import Hold, Lease, Mark, Taken, Ticket
+from deepseek_proxy.store.ledger.base import QUEUE_SECONDS, Hold, Lease, Mark, Taken, Ticket
 
 _FEW = 1024
 """So many expired entries may lie about before they are swept out."""
@@ -46,6 +46,7 @@ class MemoryLedger:
         self._clock = clock
         self._lock = threading.Lock()
         self._alive_until: dict[str, float] = {}  # by holder
+        self._heard: dict[str, float] = {}  # when, of those who have tickets
         self._leases: dict[str, Lease] = {}
         self._held: defaultdict[str, int] = defaultdict(int)
         self._tickets: dict[str, Ticket] = {}
@@ -104,6 +105,7 @@ class MemoryLedger:
             self._last_number += 1
             ticket = Ticket(ticket_id, holder, tuple(names), self._last_number)
             self._tickets[ticket_id] = ticket
+            self._heard[holder] = self._clock()
             for name in names:
                 self._queues[name][ticket.number] = None
             return ticket
@@ -201,9 +203,15 @@ class MemoryLedger:
             dead = {holder for holder, until in self._alive_until.items() if until <= now}
             for lease in [lease for lease in self._leases.values() if lease.holder in dead]:
                 self._drop_lease(lease.id)
-            for ticket in [ticket for ticket in self._tickets.values() if ticket.holder in dead]:
-                self._drop_ticket(ticket.id)
             for holder in dead:
                 del self._alive_until[holder]
+        if living in self._heard:
+            self._heard[living] = now
+        if any(heard <= now - QUEUE_SECONDS for heard in self._heard.values()):
+            silent = {holder for holder, heard in self._heard.items() if heard <= now - QUEUE_SECONDS}
+            for ticket in [ticket for ticket in self._tickets.values() if ticket.holder in silent]:
+                self._drop_ticket(ticket.id)
+            for holder in silent:
+                del self._heard[holder]
         if living is not None:
             self._alive_until[living] = max(self._alive_until.get(living, 0), now + ttl_seconds)

@@ -15,7 +15,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deepseek_proxy.store.ledger.base import Hold, Lease, LedgerUnavailable, Mark, Taken, Ticket
+from deepseek_proxy.store.ledger.base import (
+    QUEUE_SECONDS,
+    Hold,
+    Lease,
+    LedgerUnavailable,
+    Mark,
+    Taken,
+    Ticket,
+)
 
 CALL_SECONDS: Final = 3.0
 """How long the server may take to connect, or to answer."""
@@ -24,7 +32,9 @@ _HEALTH_SECONDS: Final = 15
 _PREFIX: Final = "deepseek-proxy:ledger:"
 
 # Leases and tickets of a holder lie in one hash each, so that they can be found when it has died.
-_COMMON: Final = """
+_COMMON: Final = (
+    f"local QUEUE_SECONDS = {QUEUE_SECONDS}"
+    + """
 local P, now = KEYS[1], tonumber(ARGV[1])
 if not now then local time = redis.call('TIME'); now = time[1] + time[2] / 1000000 end
 
@@ -44,17 +54,22 @@ local function drop_ticket(holder, id)
   for _, name in ipairs(ticket.names) do redis.call('ZREM', P .. 'queue:' .. name, ticket.number) end
 end
 
+-- `holders` are scored by the end of their lives, `waiting` are those with tickets, by when they were heard.
 local function bury_the_dead()
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', now)) do
     for _, id in ipairs(redis.call('HKEYS', P .. 'leases:' .. dead)) do drop_lease(dead, id) end
-    for _, id in ipairs(redis.call('HKEYS', P .. 'tickets:' .. dead)) do drop_ticket(dead, id) end
     redis.call('ZREM', P .. 'holders', dead)
+  end
+  for _, silent in ipairs(redis.call('ZRANGEBYSCORE', P .. 'waiting', '-inf', now - QUEUE_SECONDS)) do
+    for _, id in ipairs(redis.call('HKEYS', P .. 'tickets:' .. silent)) do drop_ticket(silent, id) end
+    redis.call('ZREM', P .. 'waiting', silent)
   end
 end
 
 local function live(holder, ttl)
   bury_the_dead()
   redis.call('ZADD', P .. 'holders', 'GT', now + ttl, holder)
+  redis.call('ZADD', P .. 'waiting', 'XX', now, holder)
 end
 
 local function enter_lease(holder, id, names)
@@ -69,6 +84,7 @@ end
 
 local function exact(number) return string.format('%.6f', number) end
 """
+)
 
 _ACQUIRE: Final = """
 local id, holder, number = ARGV[2], ARGV[3], tonumber(ARGV[5])
@@ -118,6 +134,7 @@ for _, name in ipairs(names) do full = full and redis.call('ZCARD', P .. 'queue:
 if full then return 0 end
 local number = redis.call('INCR', P .. 'last-number')
 for _, name in ipairs(names) do redis.call('ZADD', P .. 'queue:' .. name, number, number) end
+redis.call('ZADD', P .. 'waiting', now, holder)
 redis.call('HSET', P .. 'tickets:' .. holder, id, cjson.encode({number = number, names = names}))
 return number
 """

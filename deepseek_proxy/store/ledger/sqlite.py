@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from deepseek_proxy.store.ledger import rates
-from deepseek_proxy.store.ledger.base import Hold, Lease, LedgerUnavailable, Mark, Taken, Ticket
+from deepseek_proxy.store.ledger.base import (
+    QUEUE_SECONDS,
+    Hold,
+    Lease,
+    LedgerUnavailable,
+    Mark,
+    Taken,
+    Ticket,
+)
 
 BUSY_SECONDS: Final = 5.0
 """Longest wait for other processes' transactions; each takes well below a millisecond."""
@@ -26,7 +34,8 @@ _LAST_SLEEP_SECONDS: Final = 0.01
 _SWEEP_SECONDS: Final = 60.0
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS holders (id TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holders (
+    id TEXT PRIMARY KEY, alive_until REAL NOT NULL, heard REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS leases (
     id TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL, PRIMARY KEY (id, name)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS leases_by_holder ON leases (holder);
@@ -37,6 +46,7 @@ CREATE TRIGGER IF NOT EXISTS lease_ends AFTER DELETE ON leases BEGIN
     UPDATE held SET leases = leases - 1 WHERE name = OLD.name; END;
 CREATE TABLE IF NOT EXISTS tickets (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, holder TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS tickets_by_holder ON tickets (holder);
 CREATE TABLE IF NOT EXISTS queues (
     name TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (name, number)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS queues_by_number ON queues (number);
@@ -201,22 +211,26 @@ class SqliteLedger:
 
     def _live(self, holder: str, ttl_seconds: float) -> None:
         self._bury_the_dead()
-        until = self._clock() + ttl_seconds
+        now = self._clock()
         self._db.execute(
-            "INSERT INTO holders VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " alive_until = max(alive_until, excluded.alive_until)",
-            (holder, until),
+            "INSERT INTO holders VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " alive_until = max(alive_until, excluded.alive_until), heard = excluded.heard",
+            (holder, now + ttl_seconds, now),
         )
 
-    def _dead(self) -> list[tuple[str]]:
-        query = "SELECT id FROM holders WHERE alive_until <= ?"
-        return self._db.execute(query, (self._clock(),)).fetchall()
+    def _lapsed(self) -> list[tuple[str, bool]]:
+        """Holders of whom something lapses, and whether all does."""
+        now = self._clock()
+        query = "SELECT id, alive_until <= ? FROM holders WHERE alive_until <= ? OR (heard <= ? AND id IN"
+        query += " (SELECT holder FROM tickets))"
+        return self._db.execute(query, (now, now, now - QUEUE_SECONDS)).fetchall()
 
     def _bury_the_dead(self) -> None:
-        for dead in self._dead():
-            self._db.execute("DELETE FROM leases WHERE holder = ?", dead)
-            self._db.execute("DELETE FROM tickets WHERE holder = ?", dead)
-            self._db.execute("DELETE FROM holders WHERE id = ?", dead)
+        for holder, dead in self._lapsed():
+            self._db.execute("DELETE FROM tickets WHERE holder = ?", (holder,))
+            if dead:
+                self._db.execute("DELETE FROM leases WHERE holder = ?", (holder,))
+                self._db.execute("DELETE FROM holders WHERE id = ?", (holder,))
 
     def _sweep(self) -> None:
         """Now and then what has expired is deleted; until then nobody sees it."""
@@ -259,7 +273,7 @@ class SqliteLedger:
     @contextmanager
     def _reading_the_living(self) -> Iterator[None]:
         with self._reading():
-            anybody_dead = bool(self._dead())
+            anybody_dead = bool(self._lapsed())
         with self._changing() if anybody_dead else self._reading():
             if anybody_dead:
                 self._bury_the_dead()

@@ -7,7 +7,7 @@ import secrets
 import pytest
 from harness.clocks import Clock
 
-from deepseek_proxy.store.ledger.base import Hold, Lease, Ledger, Ticket
+from deepseek_proxy.store.ledger.base import QUEUE_SECONDS, Hold, Lease, Ledger, Ticket
 
 TTL = 30.0
 
@@ -176,13 +176,26 @@ def test_nobody_enters_a_queue_that_is_full(ledger: Ledger) -> None:
 
 
 def test_the_dead_do_not_stand_in_the_way(ledger: Ledger, clock: Clock) -> None:
+    """Long before they are buried, who may have leases to come back to."""
+    held = granted(acquire(ledger, "b", holder="dead"))
     entered(ledger, "a", holder="dead")
-    clock.now += TTL - 1
+    clock.now += QUEUE_SECONDS - 1
     waits = entered(ledger, "a", holder="alive")
-    assert acquire(ledger, "a", holder="alive") is None
+    assert ledger.acquire(new_id(), [[Hold("a", 1)]], "alive", TTL, waits) is None
     clock.now += 2
     assert ledger.waiting(["a"]) == {"a": 1}
+    assert ledger.held(["b"]) == {"b": 1}
     assert ledger.acquire(new_id(), [[Hold("a", 1)]], "alive", TTL, waits) is not None
+    assert ledger.release(held)
+
+
+def test_who_asks_again_keeps_its_place(ledger: Ledger, clock: Clock) -> None:
+    granted(acquire(ledger, "a", holder="other"))
+    ticket = entered(ledger, "a")
+    for _ in range(5):
+        clock.now += QUEUE_SECONDS - 1
+        assert ledger.acquire(new_id(), [[Hold("a", 1)]], "w1", TTL, ticket) is None
+    assert ledger.waiting(["a"]) == {"a": 1}
 
 
 # -- counters -------------------------------------------------------------------------------------
