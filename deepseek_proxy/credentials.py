@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from deepseek_proxy.sources import expanded
+from deepseek_proxy.values import readable
 
 MIN_KEY_CHARACTERS: Final = 16
 MAX_KEY_CHARACTERS: Final = 512
@@ -371,12 +372,6 @@ def long_enough(key: SecretStr) -> SecretStr:
     return key
 
 
-def readable(path: Path) -> Path:
-    """`path`. Raises `ValueError` where there is no text file that can be read."""
-    try:
-        path.read_text("utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ValueError(f"{path} is not a text file") from None
-    return path
+HeaderKey = Annotated[SecretStr, AfterValidator(one_word)]
+StrongKey = Annotated[SecretStr, AfterValidator(one_word), AfterValidator(long_enough)]
+ClientKeys = Annotated[tuple[ClientKey, ...], AfterValidator(distinct_keys)]

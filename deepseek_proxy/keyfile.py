@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from deepseek_proxy.credentials import ClientKey, distinct_keys
-from deepseek_proxy.sources import complaints, place_of
+from deepseek_proxy.sources import complaints, expanded, place_of
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 _MODE: Final = 0o600
@@ -34,6 +34,11 @@ class _Content(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     keys: Keys = ()
+
+
+def _usable(path: Path) -> Path:
+    read(path)
+    return path
 
 
 def read(path: Path) -> Keys:
@@ -103,3 +108,7 @@ def _give_to_its_owner(descriptor: int, path: Path) -> None:
     if os.geteuid() == 0:
         like = (path if path.exists() else path.parent).stat()
         os.fchown(descriptor, like.st_uid, like.st_gid)
+
+
+KeysFile = Annotated[Path, AfterValidator(expanded), AfterValidator(_usable)]
+"""The path of such a file, which may be missing."""

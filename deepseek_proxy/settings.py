@@ -9,17 +9,13 @@ read at import time. `docs/configuration.md` is made of what stands here (`make 
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
-import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import platformdirs
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     AnyHttpUrl,
     BaseModel,
@@ -39,31 +35,25 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
 
-from deepseek_proxy import keyfile, models
+from deepseek_proxy import consistency, models
 from deepseek_proxy.credentials import (
-    DEEPSEEK_KEY_PREFIX,
     Account,
     Accounts,
     BaseUrl,
     ClientKey,
+    ClientKeys,
+    HeaderKey,
     ProxyUrl,
-    distinct_keys,
-    long_enough,
-    one_word,
-    readable,
+    StrongKey,
 )
+from deepseek_proxy.keyfile import KeysFile
 from deepseek_proxy.sources import Location, complaints, credentials, expanded, place_of, read_file
 from deepseek_proxy.sources import SettingsError as SettingsError
+from deepseek_proxy.values import Bytes, FilePath, Host, Origins, Seconds, TextFile, listed
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(gt=0)]
-FilePath = Annotated[Path, AfterValidator(expanded)]
-
-ANY_ORIGIN = "*"
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?")  # as browsers write it
 _CREDENTIALS = (
     "keys",
     "accounts",
@@ -83,21 +73,8 @@ _VERCEL_VARIABLES = ("VERCEL", "VERCEL_IPC_PATH")
 
 _KEY_NAMES = (f"{ENV_PREFIX}DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY", "deepseek_api_key")
 
-
 _PARTS: Mapping[str, type[BaseModel]] = {"keys": ClientKey, "accounts": Account}
 """Settings that are lists of tables, and what one table is."""
-
-
-def _listed(value: Any) -> Any:
-    """A list as the environment holds one: JSON, or words with commas between."""
-    if not isinstance(value, str):
-        return value
-    if not value.lstrip().startswith(("[", "{")):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError("not JSON") from None
 
 
 def _state_dir() -> Path:
@@ -113,7 +90,7 @@ class Settings(BaseSettings):
     )
 
     # -- listening
-    host: str = Field("127.0.0.1", description="Address to listen on. Loopback by default.")
+    host: Host = Field("127.0.0.1", description="Address to listen on. Loopback by default.")
     port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=256, description="Number of gunicorn worker processes.")
     allow_remote: bool = Field(
@@ -125,12 +102,12 @@ class Settings(BaseSettings):
     )
 
     # -- clients
-    keys: Annotated[tuple[ClientKey, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    keys: Annotated[ClientKeys, NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="The clients that may use the gateway: a list of keys, or of tables with a key and its "
         "limits ([keys](keys.md)). With any, everybody else is refused.",
     )
-    keys_file: FilePath | None = Field(
+    keys_file: KeysFile | None = Field(
         None,
         description="File of further keys, written by `deepseek-proxy keys` and read again when it changes. "
         "With one named, everybody else is refused, also while it is empty.",
@@ -141,7 +118,7 @@ class Settings(BaseSettings):
         "themselves.",
     )
 
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    cors_origins: Origins = Field(
         (),
         description="Origins (`https://app.example`) whose pages may use the gateway from a browser; `*` for "
         "all. None by default.",
@@ -152,12 +129,12 @@ class Settings(BaseSettings):
         AnyHttpUrl("https://api.deepseek.com"),
         description="Base URL of the DeepSeek API; `/chat/completions` is added to it.",
     )
-    deepseek_api_key: SecretStr | None = Field(
+    deepseek_api_key: HeaderKey | None = Field(
         None,
         validation_alias=AliasChoices(*_KEY_NAMES),
         description="DeepSeek key used for requests that bring none of their own.",
     )
-    deepseek_api_key_file: FilePath | None = Field(
+    deepseek_api_key_file: TextFile | None = Field(
         None,
         description="File that holds the DeepSeek key; read at start, where `deepseek_api_key` is not set.",
     )
@@ -169,7 +146,7 @@ class Settings(BaseSettings):
     proxy_pool_enabled: bool = Field(
         False, description="Take the proxies of `proxy_pool` in turns, in place of `upstream_proxy`."
     )
-    proxy_pool: Annotated[tuple[ProxyUrl, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    proxy_pool: Annotated[tuple[ProxyUrl, ...], NoDecode, BeforeValidator(listed)] = Field(
         (),
         max_length=100,
         description="Proxies as in `upstream_proxy`, up to 100; the least used comes next. `direct` is none.",
@@ -179,7 +156,7 @@ class Settings(BaseSettings):
         description="Count the uses and the failures of proxies over all workers and machines, not in each "
         "worker by itself.",
     )
-    upstream_ca_file: FilePath | None = Field(
+    upstream_ca_file: TextFile | None = Field(
         None, description="CA bundle to trust in place of the built-in one."
     )
     connect_timeout_seconds: Seconds = Field(10, description="How long one connection attempt may take.")
@@ -208,7 +185,7 @@ class Settings(BaseSettings):
     )
 
     # -- accounts
-    accounts: Annotated[Accounts, NoDecode, BeforeValidator(_listed)] = Field(
+    accounts: Annotated[Accounts, NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="Several accounts to share the work among: a list of keys, or of tables with a key and "
         "what is special about it. In place of `deepseek_api_key`.",
@@ -349,17 +326,17 @@ class Settings(BaseSettings):
         description="Folder for the sealing key. By default systemd's `StateDirectory=`, else the user's own "
         "(`~/.local/state/deepseek-proxy` on Linux).",
     )
-    seal_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    seal_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed)] = Field(
         (),
         description="Keys (32 bytes, base64) that seal reasoning into `encrypted_content`; the first one "
         "seals, all open. Comma-separated in the environment. Without any, one is created in `state_dir`.",
     )
-    admin_key: SecretStr | None = Field(
+    admin_key: StrongKey | None = Field(
         None,
         description="Key, of 16 characters or more, with which `/metrics` is served to other machines too. "
         "None by default: to this machine only.",
     )
-    admin_key_file: FilePath | None = Field(
+    admin_key_file: TextFile | None = Field(
         None, description="File that holds the admin key; read at start, where `admin_key` is not set."
     )
 
@@ -414,41 +391,6 @@ class Settings(BaseSettings):
         given = {"deepseek_api_key" if name in _KEY_NAMES else name.removesuffix("_file") for name in values}
         return {**values, **credentials(name for name in _CREDENTIALS if name not in given)}
 
-    @field_validator("deepseek_api_key_file", "admin_key_file", "upstream_ca_file")
-    @classmethod
-    def _readable(cls, path: Path | None) -> Path | None:
-        return path if path is None else readable(path)
-
-    @field_validator("deepseek_api_key", "admin_key")
-    @classmethod
-    def _one_word(cls, key: SecretStr | None) -> SecretStr | None:
-        return key if key is None else one_word(key)
-
-    @field_validator("admin_key")
-    @classmethod
-    def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
-        return key if key is None else long_enough(key)
-
-    @field_validator("keys")
-    @classmethod
-    def _distinct(cls, keys: tuple[ClientKey, ...]) -> tuple[ClientKey, ...]:
-        return distinct_keys(keys)
-
-    @field_validator("keys_file")
-    @classmethod
-    def _keys_can_be_read(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            keyfile.read(path)
-        return path
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin} is no origin, such as https://app.example, and not {ANY_ORIGIN}")
-        return origins
-
     @field_validator("traces")
     @classmethod
     def _can_be_made(cls, traces: bool) -> bool:
@@ -456,60 +398,20 @@ class Settings(BaseSettings):
             raise ValueError("OpenTelemetry is not installed; run: pip install 'deepseek-proxy[otel]'")
         return traces
 
-    @field_validator("host")
-    @classmethod
-    def _without_brackets(cls, host: str) -> str:
-        return host.strip("[]")  # as addresses are written in URLs
-
     @model_validator(mode="after")
-    def _known_models(self) -> Self:
-        default = self.model_aliases.get(self.default_model, self.default_model)
-        for name in (default, *self.model_aliases.values()):
-            if models.resolve(name, {}, None) is None:
-                known = ", ".join((*models.MODELS, *models.ALIASES))
-                raise ValueError(f"default_model, model_aliases: {name!r} is not a model; known: {known}")
-        for index, key in enumerate(self.keys):
-            for name in key.models:
-                if models.resolve(name, self.model_aliases, None) is None:
-                    raise ValueError(f"keys[{index}].models: {name!r} is not a model")
-        return self
-
-    @model_validator(mode="after")
-    def _own_keys_look_different(self) -> Self:
-        for index, key in enumerate(self.keys if self.passthrough else ()):
-            if key.key is not None and key.key.get_secret_value().startswith(DEEPSEEK_KEY_PREFIX):
-                raise ValueError(
-                    f"keys[{index}].key: with passthrough, a key like this that is mistyped would be sent to "
-                    f"DeepSeek; use one that does not begin with {DEEPSEEK_KEY_PREFIX}"
+    def _fit_together(self) -> Self:
+        wrong = [*consistency.unknown_models(self.default_model, self.model_aliases, self.keys)]
+        if self.passthrough:
+            wrong += consistency.keys_like_deepseeks(self.keys)
+        if self.pays and not self.asks_for_keys:
+            wrong += consistency.open_to_all_pages(self.cors_origins)
+            if not self.allow_remote:
+                variable = variables("allow_remote")[0]
+                wrong += consistency.open_to_the_network(
+                    self.host, serverless=self.serverless, variable=variable
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _pages_on_purpose(self) -> Self:
-        if ANY_ORIGIN in self.cors_origins and self.pays and not self.asks_for_keys:
-            raise ValueError(
-                "cors_origins: every page in a browser near the gateway could spend the balance of the "
-                "configured DeepSeek key; name the origins, or set keys for your clients"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _remote_on_purpose(self) -> Self:
-        if not self.pays or self.allow_remote or self.asks_for_keys:
-            return self
-        meant = f"if that is meant, set allow_remote ({ENV_PREFIX}ALLOW_REMOTE=true)"
-        if self.serverless:
-            raise ValueError(
-                "everybody who knows the address of this deployment could spend the balance of the "
-                f"configured DeepSeek key; {meant}; if not, set keys for your clients, or remove the key so "
-                "that every client brings its own"
-            )
-        if not _is_loopback(self.host):
-            raise ValueError(
-                f"host: everybody who reaches {self.host} could spend the balance of the configured DeepSeek "
-                f"key; {meant}; if not, listen on 127.0.0.1, set keys for your clients, or remove the key so "
-                "that every client brings its own"
-            )
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
     @property
@@ -591,10 +493,3 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even the package that it would be in
         return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -129,7 +129,8 @@ class Limiter:
         now is added with the next answer."""
         names = _Names(client, began)
         used = {names.tokens: tokens, names.spent: nanodollars}
-        self._owed.append((used, (names.midnight + KEPT).timestamp()))
+        if any(used.values()):
+            self._owed.append((used, (names.midnight + KEPT).timestamp()))
         while self._owed:
             amounts, expires_at = self._owed.popleft()
             try:

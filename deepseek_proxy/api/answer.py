@@ -110,6 +110,7 @@ class Answer:
         self._witness = witness
         self._path = path
         self._allowance: Allowance | None = None
+        exchange.client = caller.client
         exchange.model = parsed.resolved.requested
         exchange.upstream_model = parsed.resolved.model.id
         exchange.stream = parsed.stream

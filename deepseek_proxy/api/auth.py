@@ -7,7 +7,6 @@ Where the gateway has keys for its clients, nobody else is let in, and no other 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -17,6 +16,7 @@ from flask import Request
 
 from deepseek_proxy.api.gateway import OWN_TENANT, Caller, Gateway, tenant_of
 from deepseek_proxy.api.keyring import Keyring
+from deepseek_proxy.consistency import is_loopback
 from deepseek_proxy.credentials import DEEPSEEK_KEY_PREFIX, MAX_KEY_CHARACTERS, ClientKey
 from deepseek_proxy.errors import PermissionDenied, Unauthenticated
 from deepseek_proxy.settings import Settings
@@ -90,16 +90,6 @@ def _is_foreign_page(request: Request, settings: Settings) -> bool:
     if origin is None or origin in settings.cors_origins:
         return False
     return not is_loopback(urlsplit(origin).hostname)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host name, without its port, can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _bearer(request: Request) -> str:

@@ -12,7 +12,8 @@ from typing import Final
 
 from flask import Request, Response
 
-from deepseek_proxy.settings import ANY_ORIGIN, Settings
+from deepseek_proxy.settings import Settings
+from deepseek_proxy.values import ANY_ORIGIN
 
 METHODS: Final = "GET, POST, DELETE"
 PREFLIGHT_SECONDS: Final = 7200
@@ -25,8 +26,9 @@ _MAX_NAMES_CHARACTERS: Final = 4096
 def preflight(request: Request, settings: Settings) -> Response | None:
     """The answer to a browser that asks on behalf of a page whether it may; None where this is no such
     question, or none for a page that may."""
-    asked = request.headers.get("Access-Control-Request-Method")
-    if request.method != "OPTIONS" or asked is None or not is_allowed(request, settings):
+    if request.method != "OPTIONS" or not is_allowed(request, settings):
+        return None
+    if "Access-Control-Request-Method" not in request.headers:
         return None
     response = Response(status=204)
     response.headers["Access-Control-Allow-Methods"] = METHODS

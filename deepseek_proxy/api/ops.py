@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from deepseek_proxy.api import auth
 from deepseek_proxy.api.gateway import current_gateway
+from deepseek_proxy.consistency import is_loopback
 from deepseek_proxy.errors import PermissionDenied
 from deepseek_proxy.version import __version__
 
@@ -52,4 +53,4 @@ def _is_local() -> bool:
     if request.headers.get("X-Forwarded-For") or request.headers.get("Forwarded"):
         return False
     # And neither is a page whose name was made to point at this machine.
-    return auth.is_loopback(request.remote_addr) and auth.is_loopback(urlsplit(f"//{request.host}").hostname)
+    return is_loopback(request.remote_addr) and is_loopback(urlsplit(f"//{request.host}").hostname)

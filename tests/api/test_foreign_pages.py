@@ -3,7 +3,6 @@
 import pytest
 from flask.testing import FlaskClient
 
-from deepseek_proxy.api import auth
 from deepseek_proxy.app import create_app
 from deepseek_proxy.settings import isolated
 
@@ -44,11 +43,3 @@ def test_a_foreign_page_may_bring_a_key(client: FlaskClient) -> None:
 def test_metrics_are_not_for_a_name_that_was_made_to_point_here(client: FlaskClient) -> None:
     assert client.get("/metrics", headers={"Host": "localhost:8787"}).status_code == 200
     assert client.get("/metrics", headers={"Host": "evil.example"}).status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [("localhost", True), ("127.0.0.1", True), ("::1", True), ("example.com", False), (None, False)],
-)
-def test_what_can_only_mean_this_machine(host: str | None, local: bool) -> None:
-    assert auth.is_loopback(host) is local

@@ -1,0 +1,59 @@
+"""Types of single settings: durations, sizes, paths, lists as the environment holds them, origins.
+
+Refuses to know which settings there are, and whether two of them fit together (`consistency`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from deepseek_proxy.sources import expanded
+
+ANY_ORIGIN: Final = "*"
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?")  # as browsers write it
+
+
+def listed(value: Any) -> Any:
+    """A list as the environment holds one: JSON, or words with commas between."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith(("[", "{")):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("not JSON") from None
+
+
+def readable(path: Path) -> Path:
+    """`path`. Raises `ValueError` where there is no text file that can be read."""
+    try:
+        path.read_text("utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"{path} is not a text file") from None
+    return path
+
+
+def _are_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin} is no origin, such as https://app.example, and not {ANY_ORIGIN}")
+    return origins
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0)]
+Host = Annotated[str, AfterValidator(lambda host: host.strip("[]"))]
+"""Without the brackets with which URLs write addresses."""
+FilePath = Annotated[Path, AfterValidator(expanded)]
+TextFile = Annotated[FilePath, AfterValidator(readable)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed), AfterValidator(_are_origins)]
