@@ -10,14 +10,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.pipeline import Pace
-from deepseek_proxy.store.base import Events
+from deepseek_proxy.store.base import Events, StoredResponse
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate import sse
 from deepseek_proxy.translate.responses import replay
@@ -102,8 +102,9 @@ class Replay:
             return self._end(frames)
         if events.abandoned:
             response = self._store.get(self._owner, self._id)
-            words = replay.last_words(self._after + 1, orjson.loads(response.body)) if response else b""
-            return self._end(frames + words)
+            if response is not None:
+                frames += replay.last_words(self._after + 1, abandoned(self._store, response))
+            return self._end(frames)
         return frames
 
     def _passed(self, first: int, frames: bytes) -> bytes:
@@ -114,6 +115,18 @@ class Replay:
     def _end(self, frames: bytes = b"") -> bytes:
         self.ended = True
         return frames
+
+
+def abandoned(store: Store, response: StoredResponse) -> dict[str, Any]:
+    """The Response object of one that nobody makes any more."""
+    log, after = b"", -1
+    while (events := store.events(response.owner, response.id, after)) is not None and events.pieces:
+        for piece in events.pieces:
+            log += replay.behind(after, piece.first, piece.data)
+            after = max(after, replay.last_number(piece.first, piece.data))
+        if events.ended or events.abandoned:
+            break
+    return replay.abandoned(orjson.loads(response.body), log)
 
 
 def stream(source: Replay, pace: Pace, client_gone: Callable[[], bool], drain: Drain) -> Iterator[bytes]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from flask import Blueprint, Response, request
 
 from deepseek_proxy.api import auth, replaying, streaming
@@ -34,7 +33,7 @@ def retrieve(id: str) -> Response:
     _check_include()
     found = _response(store, owner, id)
     if not replay.flag(request.args, "stream"):
-        return _shown(found)
+        return _shown(store, found)
     if found.gaps:
         raise replay.gone(id)
     gateway = current_gateway()
@@ -71,7 +70,7 @@ def cancel(id: str) -> Response:
         raise InvalidRequest(
             "Cannot cancel a synchronous response: only responses with 'background': true can be cancelled."
         )
-    return _shown(_cancelled(store, found))
+    return _shown(store, _cancelled(store, found))
 
 
 @blueprint.get("/v1/responses/<id>/input_items")
@@ -132,11 +131,10 @@ def _check_include() -> None:
     parameters.check_include(request.args.getlist("include[]") or request.args.getlist("include"))
 
 
-def _shown(response: StoredResponse) -> Response:
+def _shown(store: Store, response: StoredResponse) -> Response:
     if not response.abandoned:
         return _json(response.body)
-    body: dict[str, Any] = orjson.loads(response.body)
-    return _json(jsontext.dumps(replay.abandoned(body)))
+    return _json(jsontext.dumps(replaying.abandoned(store, response)))
 
 
 def _json(body: bytes) -> Response:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from deepseek_proxy.errors import InvalidRequest
 from deepseek_proxy.translate import fields, jsontext, sse
 from deepseek_proxy.translate.responses.emitter import Emitter
 
 _FRAME_END: Final = b"\n\n"
+_ITEM_DONE: Final = b"event: response.output_item.done\ndata: "
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 ABANDONED: Final = "The process of the gateway that made this response has ended. Send the request again."
@@ -54,16 +57,22 @@ def behind(after: int, first: int, frames: bytes) -> bytes:
     return frames[start:]
 
 
-def abandoned(response: Mapping[str, Any]) -> dict[str, Any]:
-    """A Response object that nobody will finish any more, as failed."""
-    return {**response, "status": "failed", "error": {"code": "server_error", "message": ABANDONED}}
+def abandoned(response: Mapping[str, Any], log: bytes) -> dict[str, Any]:
+    """A Response object that nobody will finish any more, as failed. Its items are those that its log has
+    whole."""
+    output = [
+        orjson.loads(frame[len(_ITEM_DONE) :])["item"]
+        for frame in log.split(_FRAME_END)
+        if frame.startswith(_ITEM_DONE)
+    ]
+    error = {"code": "server_error", "message": ABANDONED}
+    return {**response, "status": "failed", "error": error, "output": output}
 
 
-def last_words(number: int, response: Mapping[str, Any]) -> bytes:
-    """The end of a stream that nobody will finish: the frames from this sequence number on."""
+def last_words(number: int, failed: Mapping[str, Any]) -> bytes:
+    """The end of a stream that was `abandoned`: the frames from this sequence number on."""
     emitter = Emitter()
     emitter.next = number
-    failed = abandoned(response)
     told = emitter.error({"type": "server_error", "param": None, **failed["error"]})
     return told + emitter.lifecycle("response.failed", jsontext.dumps(failed)) + sse.DONE_FRAME
 

@@ -66,10 +66,12 @@ def test_what_is_no_sequence_number_is_refused(text: str) -> None:
 # -- what nobody will finish ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("events", [2, 5])
+@pytest.mark.parametrize("events", [2, 5, 8])
 def test_an_abandoned_stream_ends_in_failure(events: int) -> None:
     log = b"".join(pieces(stream())[:events])
     begun: dict[str, Any] = events_of(log)[0]["response"]
-    words = replay.last_words(events, begun)
+    failed = replay.abandoned(begun, log)
+    words = replay.last_words(events, failed)
     assert words.endswith(b"data: [DONE]\n\n")
-    assert assert_responses_grammar(events_of(log + words)) == replay.abandoned(begun)
+    assert assert_responses_grammar(events_of(log + words)) == failed
+    assert len(failed["output"]) == (events == 8)
