@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import orjson
-
 from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from deepseek_proxy.ops.lifecycle import Drain
-from deepseek_proxy.translate import hub, sse
+from deepseek_proxy.translate import hub, jsontext, sse
 from deepseek_proxy.translate.markup import Healer
 from deepseek_proxy.translate.metering import Meter
 from deepseek_proxy.upstream.call import Clocks
@@ -215,10 +213,7 @@ def complete(
 
     Raises `ProxyError` where a stream would end with a failure.
     """
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise UpstreamError("The upstream's answer is not JSON.") from None
+    answer = jsontext.loads_received(body, "an answer")
     if not isinstance(answer, dict):
         raise UpstreamError("The upstream's answer is not a completion.")
     chunk = hub.parse_completion(answer)

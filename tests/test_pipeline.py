@@ -276,6 +276,16 @@ def test_a_whole_answer_is_the_response() -> None:
     assert response == streamed
 
 
+def test_half_a_character_and_a_byte_order_mark_are_no_failure() -> None:
+    body = b"\xef\xbb\xbf" + deepseek.completion("Hel+").replace(b"+", rb"\ud83d")
+    assert complete(body).text == "Hel\ufffd"
+    frames = [b"\xef\xbb\xbf" + deepseek.opening(), deepseek.text("Hel"), deepseek.text("+")]
+    script = [frame.replace(b"+", rb"\ud83d") for frame in frames] + [deepseek.last() + deepseek.DONE]
+    streamed = judged(b"".join(told(Scripted(*script), machine())))
+    assert streamed["output"][0]["type"] == "reasoning", "the first event was lost"
+    assert streamed["output"][-1]["content"][0]["text"] == "Hel\ufffd"
+
+
 def test_a_whole_answer_may_be_tidied() -> None:
     playing = machine()
     body = deepseek.completion("```json\n{}\n```", "Hm")
@@ -292,8 +302,8 @@ def test_there_is_nothing_to_tidy_in_an_answer_without_text() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "The upstream's answer is not JSON."),
-        (b"<html>", "The upstream's answer is not JSON."),
+        (b"", "The upstream sent an answer that is not JSON."),
+        (b"<html>", "The upstream sent an answer that is not JSON."),
         (b"[]", "The upstream's answer is not a completion."),
         (b"{}", "The upstream's answer has no choices."),
         (b'{"error": {"message": "Busy"}}', "The upstream reported an error: Busy"),

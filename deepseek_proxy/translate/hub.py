@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 import orjson
 
 from deepseek_proxy.errors import UpstreamError
+from deepseek_proxy.translate import jsontext
 
 
 class Message(TypedDict):
@@ -117,10 +118,7 @@ class ChunkParser:
         return self._parse_json(payload)
 
     def _parse_json(self, payload: bytes) -> Chunk:
-        try:
-            body = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            raise UpstreamError("The upstream sent an event that is not JSON.") from None
+        body = jsontext.loads_received(payload, "an event")
         if not isinstance(body, dict):
             raise UpstreamError("The upstream sent an event that is not a chunk.")
         chunk = parse_chunk(body)

@@ -45,6 +45,21 @@ def loads(data: bytes, *, max_nesting: int) -> Any:
     return value
 
 
+def loads_received(data: bytes, kind: str) -> Any:
+    """The value of what the upstream has sent, with the allowances of `loads`; `kind` is "an event", say.
+
+    Raises `UpstreamError` for what is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return orjson.loads(_without_halves(data.removeprefix(_BOM)))
+    except orjson.JSONDecodeError:
+        raise UpstreamError(f"The upstream sent {kind} that is not JSON.") from None
+
+
 def dumps(value: Any) -> bytes:
     """Compact UTF-8 JSON in insertion order: equal values give equal bytes."""
     try:
@@ -102,8 +117,13 @@ def _mended(value: Any) -> Any:
     return value
 
 
+def _without_halves(data: bytes) -> bytes:
+    """JSON with U+FFFD for each surrogate escape that stands alone."""
+    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
+
+
 def _loads_mended(data: bytes, error: orjson.JSONDecodeError, max_nesting: int) -> Any:
-    mended = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
+    mended = _without_halves(data)
     if mended != data:
         try:
             return orjson.loads(mended)

@@ -1,7 +1,8 @@
 """Server-sent events, both ways: bytes -> data payloads, and payloads -> frames.
 
 Follows the WHATWG event-stream grammar: lines end in LF, CRLF or CR, split anywhere; a blank line
-dispatches; lines that start with a colon are comments. Only `data` is kept: DeepSeek names no events.
+dispatches; lines that start with a colon are comments; a byte order mark may come first. Only `data` is
+kept: DeepSeek names no events.
 Refuses to know what a payload means, and holds back nothing that is complete.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from deepseek_proxy.errors import UpstreamError
 
+_BOM = b"\xef\xbb\xbf"
 DONE_FRAME = b"data: [DONE]\n\n"
 HEARTBEAT_FRAME = b": keep-alive\n\n"
 
@@ -41,10 +43,11 @@ class Decoder:
     `max_event_bytes` bounds what an unfinished event may hold.
     """
 
-    __slots__ = ("_after_cr", "_bytes", "_data", "_line", "_max")
+    __slots__ = ("_after_cr", "_begun", "_bytes", "_data", "_line", "_max")
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max = max_event_bytes
+        self._begun = False  # whether it is known if a byte order mark comes first
         self._line = bytearray()  # the unfinished last line
         self._data: list[bytes] = []  # data lines of the unfinished event
         self._bytes = 0  # their size
@@ -55,6 +58,8 @@ class Decoder:
 
         Raises `UpstreamError` when an event outgrows its bound, after the payloads before it.
         """
+        if not self._begun:
+            received = self._begin(received)
         if (
             not self._line
             and not self._data
@@ -70,6 +75,16 @@ class Decoder:
                     return self._feed_lines(received)
             return [frame[6:] for frame in frames]
         return self._feed_lines(received)
+
+    def _begin(self, received: bytes) -> bytes:
+        """The stream's first bytes without the mark, which may come in pieces."""
+        start = bytes(self._line) + received
+        self._line.clear()
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            self._line += start
+            return b""
+        self._begun = True
+        return start.removeprefix(_BOM)
 
     def _feed_lines(self, received: bytes) -> Iterator[bytes]:
         if self._after_cr and received:

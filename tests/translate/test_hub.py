@@ -144,6 +144,20 @@ def test_what_is_no_chunk_is_the_upstreams_error(data: bytes, message: str) -> N
     assert caught.value.message == message
 
 
+def test_half_a_character_costs_that_character_alone() -> None:
+    """Hosts that cut text by UTF-16 send halves of surrogate pairs, for which there is no UTF-8."""
+    parser = ChunkParser()
+    said = [payload({"content": text}) for text in ("One", " tw+ ", "three")]
+    halves = [one.replace(b"+", rb"\ud83d") for one in said]
+    assert [parser.parse(half) for half in halves] == [
+        Chunk(content="One"),
+        Chunk(content=" tw\ufffd "),
+        Literal(Stage.CONTENT, b'"three"'),
+    ]
+    pair = payload({"content": "+"}).replace(b"+", rb"\ud83d\ude00 \\ud83d")
+    assert parser.parse(pair) == Chunk(content="😀 \\ud83d")
+
+
 @pytest.mark.parametrize(
     "body",
     [{}, {"choices": []}, {"choices": "none"}, {"choices": [None]}],

@@ -17,6 +17,8 @@ OPENAIS = {
     "APPLY_PATCH_CALL": "apc",
     "WEB_SEARCH_CALL": "ws",
     "COMPACTION": "cmp",
+    "CHAT_COMPLETION": "chatcmpl-",
+    "COMPLETION": "cmpl-",
 }
 
 

@@ -149,6 +149,14 @@ def test_dumps_keeps_insertion_order_and_writes_utf8():
 
 
 @given(st.text(ANY_CHARACTER))
+def test_what_is_received_is_read_with_the_same_allowances(text):
+    sent = b"\xef\xbb\xbf" + json.dumps({"text": text}).encode()
+    assert jsontext.loads_received(sent, "an event") == jsontext.loads(sent, max_nesting=9)
+    with pytest.raises(UpstreamError, match="sent an event that is not JSON"):
+        jsontext.loads_received(sent[:-1], "an event")
+
+
+@given(st.text(ANY_CHARACTER))
 def test_dumps_never_fails_on_surrogates(text):
     value = {"a": [text, {text: 1}, ("x", text)]}
     mended = jsontext.mend_surrogates(text)

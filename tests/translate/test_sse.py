@@ -74,6 +74,12 @@ def test_our_own_frames_are_what_a_decoder_reads() -> None:
         (b"data: a\r\ndata: b\rdata: c\n\n", [b"a\nb\nc"]),
         ("data: 你好 😀\n\n".encode(), ["你好 😀".encode()]),
         (b"data: [DONE]\n\n", [b"[DONE]"]),
+        (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
+        (b"\xef\xbb\xbf: hi\r\n\r\ndata: a\r\n\r\n", [b"a"]),
+        (b"\xef\xbb\xbf", []),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [b"b"]),  # there is one mark at most
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"]),  # and it comes first
+        (b"\xef\xbbdata: a\n\ndata: b\n\n", [b"b"]),
     ],
 )
 def test_any_line_ends_and_any_split(stream: bytes, payloads: list[bytes]) -> None:
@@ -92,7 +98,18 @@ def test_what_is_complete_is_not_held_back() -> None:
 
 
 LINES = st.sampled_from(
-    [b"data: a", b"data:b", b"data", b"data: ", b": note", b"event: e", b"", b"data: " + b"x" * 30, b"y" * 63]
+    [
+        b"data: a",
+        b"data:b",
+        b"data",
+        b"data: ",
+        b": note",
+        b"event: e",
+        b"",
+        b"\xef\xbb\xbfdata: c",
+        b"data: " + b"x" * 30,
+        b"y" * 63,
+    ]
 )
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
