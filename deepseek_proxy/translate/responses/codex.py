@@ -18,6 +18,7 @@ from deepseek_proxy.errors import (
     ProxyError,
     QuotaExhausted,
     RateLimited,
+    Saturated,
     UpstreamOverloaded,
 )
 from deepseek_proxy.translate.responses.options import StreamOptions
@@ -95,7 +96,7 @@ def as_stream_failure(error: ProxyError) -> ProxyError:
     """
     if isinstance(error, (ContextOverflow, QuotaExhausted, RateLimited)):
         return error  # codes of OpenAI's own: Codex stops, or waits as long as the message says
-    if isinstance(error, UpstreamOverloaded):
+    if isinstance(error, (Saturated, UpstreamOverloaded)):
         return _with_code(error, "rate_limit_exceeded")  # waits; `slow_down` ends it at once up to 0.142
     if error.retryable or isinstance(error, InternalError):
         return _with_code(error, "server_error")  # asks five times more within six seconds
