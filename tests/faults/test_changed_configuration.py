@@ -25,7 +25,7 @@ pytestmark = pytest.mark.faults
 ALICE = "the-key-of-alice-canary"
 BOB = "the-key-of-bob-canary-1"
 CAROL = "the-key-of-carol-canary"
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture
