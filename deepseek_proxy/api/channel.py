@@ -42,7 +42,7 @@ CLOSE_SECONDS: Final = 1.0
 """How long the client may take to answer the closing."""
 
 _SWITCHING_PROTOCOLS: Final = 101
-_RECEIVE_BYTES: Final = 64 * 1024
+_RECEIVE_BYTES: Final = 16 * 1024  # a thread holds as much while it waits; unpacked, it is 16 MB at most
 _MAX_WAITING_BYTES: Final = 1024 * 1024
 _MESSAGE_OVERHEAD_BYTES: Final = 128
 _HANDSHAKE_HEADERS: Final = (

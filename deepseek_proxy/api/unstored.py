@@ -91,7 +91,8 @@ def _items(value: object) -> Sequence[Any]:
 
 
 def _chain(items: Sequence[Any]) -> Chain:
-    return (jsontext.dumps(items),) if items else ()
+    # A copy, which is as long as it has to be: what orjson returns holds 4 KB, however short it is.
+    return (bytes(memoryview(jsontext.dumps(items))),) if items else ()
 
 
 def _size(chain: Chain) -> int:

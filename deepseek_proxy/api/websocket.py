@@ -34,6 +34,8 @@ from deepseek_proxy.translate import fields, ids, jsontext, openai_errors, sse
 from deepseek_proxy.translate.responses import codex, failure, websocket
 
 SWITCHING_PROTOCOLS: Final = 101
+IDLE_HEARTBEATS: Final = 2
+"""Heartbeats between two pings on a connection that waits: there may be thousands of them."""
 
 blueprint = Blueprint("websocket", __name__)
 logger = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ class _Connection:
         over = min(self._ends, time.monotonic() + settings.websocket_idle_seconds)
         with drain.waking(opened.wake):
             while not drain.leaving and (now := time.monotonic()) < over:
-                if opened.wait(min(over, now + settings.heartbeat_seconds)):
+                if opened.wait(min(over, now + IDLE_HEARTBEATS * settings.heartbeat_seconds)):
                     return True
                 opened.ping()
         return False

@@ -73,6 +73,25 @@ def test_many_at_once(gateway: Gateway, upstream: FakeUpstream) -> None:
         client.leave()
 
 
+def test_a_connection_that_waits_holds_little(gateway: Gateway, upstream: FakeUpstream) -> None:
+    """Three times of what is measured on a quiet machine (docs/performance.md)."""
+    (worker,) = gateway.worker_pids()
+    with ExitStack() as stack:
+        sizes = []
+        for _ in range(2):
+            for _ in range(IDLE):
+                stack.enter_context(connect(gateway, deflate=True)).ask(input=PROMPT)
+            sizes.append(proportional_size(worker))
+    assert (sizes[1] - sizes[0]) / IDLE < 96 * 1024
+
+
+def proportional_size(pid: int) -> int:
+    """Memory in bytes: proc_pid_smaps_rollup, "Pss"."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (size,) = [line.split()[1] for line in lines if line.startswith("Pss:")]
+    return int(size) * 1024
+
+
 # -- clients that leave, or stall -----------------------------------------------------------------
 
 
