@@ -27,6 +27,8 @@ TABLE = {
     "UpgradeRequired": (Fault.CLIENT, 426, "websocket_unavailable", False),
     "QuotaExhausted": (Fault.ACCOUNT, 402, "insufficient_quota", False),
     "RateLimited": (Fault.ACCOUNT, 429, "rate_limit_exceeded", True),
+    "LimitReached": (Fault.CLIENT, 429, "rate_limit_exceeded", True),
+    "BudgetSpent": (Fault.CLIENT, 429, "insufficient_quota", False),
     "AccountRefused": (Fault.ACCOUNT, 503, "server_error", True),
     "NoAccount": (Fault.ACCOUNT, 503, "server_error", True),
     "Saturated": (Fault.ACCOUNT, 429, "rate_limit_exceeded", True),

@@ -14,6 +14,7 @@ from deepseek_proxy.errors import (
     ProxyError,
     QuotaExhausted,
     RateLimited,
+    Saturated,
     Unauthenticated,
 )
 
@@ -54,7 +55,7 @@ def fields_of(error: ProxyError, message: str) -> dict[str, Any]:
 def _type(error: ProxyError) -> str:
     if isinstance(error, QuotaExhausted):
         return "insufficient_quota"
-    if isinstance(error, RateLimited):
+    if isinstance(error, (RateLimited, Saturated)):
         return "rate_limit_error"
     if isinstance(error, Unauthenticated):
         return "authentication_error"
