@@ -52,15 +52,16 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     app.url_map.strict_slashes = False
     books = Books(settings)
     client = Client(settings, metrics.upstream_failed, books)
-    store = opening.open_store(settings)
+    sealer = Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed)
+    store = opening.open_store(settings, metrics.store)
     drain = lifecycle.Drain()
     gateway = Gateway(
         settings=settings,
         client=client,
         searcher=Searcher(client, settings),
-        sealer=Sealer(load_or_create_keys(settings), on_failure=metrics.seal_failed),
+        sealer=sealer,
         metrics=metrics,
-        reasoning=opening.open_reasoning(settings, store),
+        reasoning=opening.open_reasoning(settings, store, sealer),
         drain=drain,
         background=Background(drain, metrics),
         store=store,

@@ -27,7 +27,6 @@ ELSEWHERE: Final = {
     "api/recorded.py": ("api/test_storing.py", "with a recorder that records"),
     "api/recorder.py": ("api/test_storing.py", "what a recorder has to be able to do"),
     "store/base.py": ("store/test_store.py", "values, and what a backend has to be able to do"),
-    "store/keeper.py": ("store/test_store.py", "what a worker does beside its requests"),
     "store/memory.py": ("store/test_store.py", "the suite that every backend passes"),
     "store/redis_scripts.py": ("store/test_store.py", "what the backend has Redis do"),
     "store/sqlite_file.py": ("store/test_sqlite.py", "files, locks, versions: what the backend stands on"),

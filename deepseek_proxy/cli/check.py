@@ -27,8 +27,10 @@ from deepseek_proxy import keyfile
 from deepseek_proxy import settings as settings_module
 from deepseek_proxy.cli.options import config_option, url_of
 from deepseek_proxy.cli.serve import free_port
+from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.sealing import KEY_FILE, load_or_create_keys
 from deepseek_proxy.settings import ENV_PREFIX, Settings, SettingsError
+from deepseek_proxy.store.opening import open_store
 from deepseek_proxy.version import __version__
 
 _COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
@@ -79,6 +81,7 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     yield from _upstream(settings)
     yield _port(settings)
     yield _sealing(settings)
+    yield from _store(settings)
     if settings.log_dir is not None:
         yield _folder("logs", settings.log_dir, "log_dir")
 
@@ -238,6 +241,31 @@ def _sealing(settings: Settings) -> Finding:
         return Finding("fail", "sealing", str(error))
     source = "seal_keys" if settings.seal_keys else settings.state_dir
     return Finding("ok", "sealing", f"{count} key{'s'[: count != 1]} from {source}")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    try:
+        store = open_store(settings)
+    except SettingsError as error:
+        yield Finding("fail", "store", str(error))
+        return
+    if store is None:
+        detail = "nothing is stored"
+        yield Finding("note" if settings.store_url is None else "ok", "store", detail, "see docs/state.md")
+        return
+    try:
+        if store.backend.is_there():
+            held = store.usage()
+            number = f"{held.responses} responses, {held.conversations} conversations"
+            size = f"{held.bytes / 1e6:,.1f} of {settings.store_max_bytes / 1e6:,.0f} MB"
+            yield Finding("ok", "store", f"{store.backend.name}: {number}, {size}")
+            yield from (Finding("note", "store", advice) for advice in store.backend.advice())
+        else:
+            yield Finding("ok", "store", f"{store.backend.name}: will be made with the first response")
+    except StoreUnavailable as error:
+        yield Finding("fail", "store", error.message, "responses cannot be stored; see docs/state.md")
+    finally:
+        store.close()
 
 
 def _folder(subject: str, folder: Path, setting: str) -> Finding:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from deepseek_proxy import models
 from deepseek_proxy.errors import Fault, ProxyError
 from deepseek_proxy.ops.record import RequestRecord
+from deepseek_proxy.ops.store_metrics import StoreMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -95,6 +96,7 @@ class Metrics:
         self._repairs = counter("history_repairs_total", "Repairs made to conversations.", "kind")
         self._unknown_fields = counter("unknown_fields_total", "Request fields that were ignored.", "dialect")
         self._seal_failures = counter("seal_failures_total", "Sealed items that did not open.", "reason")
+        self.store = StoreMetrics(registry)
         # A series that begins with its first event hides that event from `increase()`, and so from alerts.
         for kind in _upstream_kinds(ProxyError):
             self._upstream_errors.labels(kind)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from deepseek_proxy.errors import StoreFull
 
@@ -121,6 +121,38 @@ class Usage:
     bytes: int
     responses: int
     conversations: int
+
+
+class Watcher(Protocol):
+    """Is told how the store does (`ops.store_metrics`)."""
+
+    def failed(self) -> None:
+        """An operation has failed."""
+
+    def lost(self, kind: Literal["events", "response", "thought"]) -> None:
+        """Something was given up: part of an event log, a response that had ended, a thought."""
+
+    def waiting(self, size: int) -> None:
+        """So many bytes of this worker wait for being written."""
+
+    def held(self, size: int, responses: int, conversations: int) -> None:
+        """What all owners have together."""
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def failed(self) -> None:
+        pass
+
+    def lost(self, kind: str) -> None:
+        pass
+
+    def waiting(self, size: int) -> None:
+        pass
+
+    def held(self, size: int, responses: int, conversations: int) -> None:
+        pass
 
 
 # -- what a backend is given --------------------------------------------------------------------------
@@ -285,6 +317,12 @@ class Backend(Protocol):
 
     def usage(self, owner: str | None) -> Usage:
         """Of one owner, or of all."""
+
+    def is_there(self) -> bool:
+        """Whether there is something to look at, which is not made by looking."""
+
+    def advice(self) -> Sequence[str]:
+        """What is wrong with how it is set up, in sentences for its operator."""
 
     def close(self) -> None: ...
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deepseek_proxy.errors import StoreUnavailable
-from deepseek_proxy.store.base import Backend, Ending, LogPiece, StoredResponse, Thought
+from deepseek_proxy.store.base import Backend, Ending, LogPiece, StoredResponse, Thought, Watcher
 from deepseek_proxy.store.packing import compress
 
 FLUSH_SECONDS: Final = 0.25
@@ -85,8 +85,9 @@ class Recording:
 
 
 class Keeper:
-    def __init__(self, backend: Backend, worker: str) -> None:
+    def __init__(self, backend: Backend, worker: str, watcher: Watcher) -> None:
         self._backend = backend
+        self._watcher = watcher
         self._worker = worker
         self._lock = threading.Lock()
         """Held while something is written: a response's last events must not come after its end."""
@@ -127,10 +128,12 @@ class Keeper:
 
     def remember(self, thought: Thought) -> None:
         """Writes a thought as soon as can be, without waiting for that. Given up where the store is down."""
-        if self._waiting_bytes + len(thought.blob) <= MAX_WAITING_BYTES:
-            self._thoughts.append(thought)
-            self._waiting_bytes += len(thought.blob)
-            self._wake()
+        if self._waiting_bytes + len(thought.blob) > MAX_WAITING_BYTES:
+            self._watcher.lost("thought")
+            return
+        self._thoughts.append(thought)
+        self._waiting_bytes += len(thought.blob)
+        self._wake()
 
     def cancel(self, owner: str, id: str) -> None:
         recording = self._open.get((owner, id))
@@ -189,7 +192,9 @@ class Keeper:
                 self._gather()
                 self._write()
             except StoreUnavailable:
-                logger.error("%d finished answers were not stored", len(self._endings))
+                for response, _ in self._endings:
+                    logger.error("response %s is finished, but not stored: the store is down", response.id)
+                    self._watcher.lost("response")
 
     def _pause(self) -> float:
         """How long nothing needs doing, if nothing happens."""
@@ -200,6 +205,7 @@ class Keeper:
     def _round(self) -> None:
         with self._lock:
             self._gather()
+            self._watcher.waiting(self._waiting_bytes)
             self._write()
         if self._open:
             self.beat()
@@ -218,6 +224,7 @@ class Keeper:
                 continue
             elif self._waiting_bytes + len(piece.blob) > MAX_WAITING_BYTES:
                 recording.gaps = True
+                self._watcher.lost("events")
             else:
                 self._pieces.setdefault(recording, []).append(piece)
                 self._waiting_bytes += len(piece.blob)
@@ -226,7 +233,11 @@ class Keeper:
         thoughts, self._thoughts = self._thoughts, []
         self._waiting_bytes -= sum(len(thought.blob) for thought in thoughts)
         if thoughts:
-            self._backend.remember(thoughts)
+            try:
+                self._backend.remember(thoughts)
+            except StoreUnavailable:
+                self._watcher.lost("thought")
+                raise
         while self._endings:
             response, ending = self._endings[0]
             try:
@@ -235,6 +246,7 @@ class Keeper:
                 raise
             except Exception:
                 logger.exception("response %s is finished, but cannot be stored", response.id)
+                self._watcher.lost("response")
             self._endings.popleft()
             self._waiting_bytes -= _size(ending)
         if self._pieces:
@@ -247,6 +259,7 @@ class Keeper:
     def _wait_with(self, response: StoredResponse, ending: Ending) -> None:
         if self._waiting_bytes + _size(ending) > MAX_WAITING_BYTES:
             logger.error("response %s is finished, but not stored: the store is down", response.id)
+            self._watcher.lost("response")
             return
         logger.warning("response %s is finished, and waits for the store to come back", response.id)
         self._endings.append((response, ending))
@@ -270,6 +283,8 @@ class Keeper:
         self._swept_at = now
         if self._sweeping or self._backend.claim("sweep", self._worker, SWEEP_SECONDS):
             self._sweeping = self._backend.sweep(SWEEP_ROWS) >= SWEEP_ROWS
+        held = self._backend.usage(None)
+        self._watcher.held(held.bytes, held.responses, held.conversations)
 
 
 def _size(ending: Ending) -> int:

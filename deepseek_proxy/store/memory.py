@@ -430,5 +430,11 @@ class MemoryBackend:
                 sum(owner in (None, name) for name, _ in self._talks),
             )
 
+    def is_there(self) -> bool:
+        return True
+
+    def advice(self) -> Sequence[str]:
+        return ()
+
     def close(self) -> None:
         pass

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from deepseek_proxy.settings import Settings, SettingsError
-from deepseek_proxy.store.base import Backend, Limits
+from deepseek_proxy.store.base import Backend, Limits, Watcher
 from deepseek_proxy.store.memory import MemoryBackend
-from deepseek_proxy.store.reasoning import Reasoning, ReasoningCache, SharedReasoning
+from deepseek_proxy.store.reasoning import Reasoning, ReasoningCache, Seal, SharedReasoning
 from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
 
@@ -22,7 +22,7 @@ _REDIS: Final = ("redis://", "rediss://", "unix://")
 logger = logging.getLogger(__name__)
 
 
-def open_store(settings: Settings) -> Store | None:
+def open_store(settings: Settings, watcher: Watcher | None = None) -> Store | None:
     """None where nothing is kept: `store_url` is `off`, or not set and there is no place that lasts.
 
     Raises `SettingsError` where `store_url` names nothing that can be used. A store that fails is no reason
@@ -31,17 +31,18 @@ def open_store(settings: Settings) -> Store | None:
     url = settings.store_url.get_secret_value() if settings.store_url is not None else _default(settings)
     if url == "off":
         return None
-    return Store(_backend(url, settings), ttl_days=settings.store_ttl_days)
+    backend = _backend(url, settings, watcher)
+    return Store(backend, ttl_days=settings.store_ttl_days, watcher=watcher)
 
 
-def open_reasoning(settings: Settings, store: Store | None) -> Reasoning:
+def open_reasoning(settings: Settings, store: Store | None, sealer: Seal) -> Reasoning:
     """Of this worker, or of all of them by way of the store. Several that share nothing have none: what one
     knows and the next does not would change the bytes of the prompt from turn to turn."""
     alone = settings.workers == 1 and (store is None or store.backend.name != "redis")
     own = ReasoningCache(settings.reasoning_cache_bytes if alone or store is not None else 0)
     if alone or store is None or settings.reasoning_cache_bytes == 0:
         return own
-    return SharedReasoning(own, store)
+    return SharedReasoning(own, store, sealer)
 
 
 def _default(settings: Settings) -> str:
@@ -53,13 +54,13 @@ def _default(settings: Settings) -> str:
     return _SQLITE
 
 
-def _backend(url: str, settings: Settings) -> Backend:
+def _backend(url: str, settings: Settings, watcher: Watcher | None) -> Backend:
     limits = Limits(settings.store_owner_max_bytes, settings.store_max_bytes)
     if url.startswith(_SQLITE):
         path = Path(url.removeprefix(_SQLITE) or settings.state_dir / SQLITE_FILE).expanduser()
         if not _is_writable(path.parent):
             raise SettingsError(f"store_url: {path} cannot be made: {path.parent} cannot be written to")
-        return SqliteBackend(path, limits)
+        return SqliteBackend(path, limits, watcher=watcher)
     if url == "memory:":
         if settings.workers > 1:
             raise SettingsError(
@@ -70,7 +71,7 @@ def _backend(url: str, settings: Settings) -> Backend:
         from deepseek_proxy.store.redis import RedisBackend  # a large package, where it is used
 
         try:
-            return RedisBackend(url, limits)
+            return RedisBackend(url, limits, watcher=watcher)
         except ValueError as error:
             raise SettingsError(f"store_url: {error}") from None
     raise SettingsError("store_url: begins with none of sqlite:, redis://, rediss://, unix://, memory:, off")

@@ -25,11 +25,13 @@ from deepseek_proxy.store.base import (
     Head,
     Limits,
     LogPiece,
+    Nobody,
     RawEvents,
     Segment,
     StoredResponse,
     Thought,
     Usage,
+    Watcher,
     full,
 )
 from deepseek_proxy.store.redis_scripts import COMMON, SCRIPTS
@@ -54,8 +56,15 @@ class RedisBackend:
 
     name = "redis"
 
-    def __init__(self, url: str, limits: Limits, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        limits: Limits,
+        clock: Callable[[], float] | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
         self._limits = limits
+        self._watcher = watcher or Nobody()
         self._clock = clock
         self._rests_until = 0.0
         try:
@@ -76,6 +85,24 @@ class RedisBackend:
     def close(self) -> None:
         self._server.close()
         self._server.connection_pool.disconnect()
+
+    def is_there(self) -> bool:
+        return True
+
+    def advice(self) -> Sequence[str]:
+        try:
+            found = self._server.info()
+        except (redis.RedisError, OSError) as error:
+            raise _unavailable(type(error).__name__) from error
+        advice = []
+        version = str(found.get("redis_version", "0"))
+        if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
+            advice.append(f"Redis {version} is too old: 6.2 or later is needed")
+        if (policy := found.get("maxmemory_policy", "noeviction")) != "noeviction":
+            advice.append(
+                f"its maxmemory-policy is {policy}: with anything but noeviction, conversations get holes"
+            )
+        return advice
 
     # -- chains
 
@@ -279,15 +306,16 @@ class RedisBackend:
 
     def _run(self, script: str, *values: Any) -> Any:
         if time.monotonic() < self._rests_until:
-            raise _unavailable("does not answer")
+            self._watcher.failed()
+            raise _unavailable("it does not answer")
         now = repr(self._clock()) if self._clock is not None else ""
         limits = (self._limits.owner_bytes, self._limits.total_bytes)
         try:
             return self._scripts[script](keys=[_PREFIX], args=[now, *limits, *values])
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            self._rests_until = time.monotonic() + REST_SECONDS
-            raise _unavailable(type(error).__name__) from error
-        except redis.RedisError as error:
+        except (redis.RedisError, OSError) as error:
+            self._watcher.failed()
+            if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+                self._rests_until = time.monotonic() + REST_SECONDS
             raise _unavailable(type(error).__name__) from error
 
 

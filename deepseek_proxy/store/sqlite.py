@@ -21,11 +21,13 @@ from deepseek_proxy.store.base import (
     Head,
     Limits,
     LogPiece,
+    Nobody,
     RawEvents,
     Segment,
     StoredResponse,
     Thought,
     Usage,
+    Watcher,
     full,
 )
 from deepseek_proxy.store.sqlite_file import SqliteFile, one
@@ -57,13 +59,28 @@ class SqliteBackend:
 
     name = "sqlite"
 
-    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float] = time.time) -> None:
-        self._file = SqliteFile(path)
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits,
+        clock: Callable[[], float] = time.time,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._file = SqliteFile(path, watcher or Nobody())
+        self._path = path
         self._limits = limits
         self._clock = clock
 
     def close(self) -> None:
         self._file.close()
+
+    def is_there(self) -> bool:
+        return self._path.exists()
+
+    def advice(self) -> Sequence[str]:
+        if sqlite3.sqlite_version_info < (3, 35):
+            return [f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or later is needed"]
+        return ()
 
     # -- chains
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from deepseek_proxy.errors import StoreUnavailable
-from deepseek_proxy.store.base import ROW_BYTES
+from deepseek_proxy.store.base import ROW_BYTES, Watcher
 from deepseek_proxy.store.lane import lane
 
 BUSY_SECONDS: Final = 5.0
@@ -124,9 +124,10 @@ class SqliteFile:
     What is given to `read` and `write` must be quick, and wait for nothing but SQLite.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, watcher: Watcher) -> None:
         self._path = path
-        self._reader, self._writer = _Connection(path), _Connection(path)
+        self._watcher = watcher
+        self._reader, self._writer = _Connection(path, watcher), _Connection(path, watcher)
         self._lane = lane()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -143,7 +144,8 @@ class SqliteFile:
         log = self._path.with_name(f"{self._path.name}-wal")
         try:
             if log.stat().st_size >= CHECKPOINT_BYTES:
-                self._lane.run(partial(_tidy, self._path))
+                with _errors(self._path, self._watcher):
+                    self._lane.run(partial(_tidy, self._path))
         except FileNotFoundError:
             pass  # nothing was written yet
 
@@ -156,8 +158,9 @@ class SqliteFile:
 class _Connection:
     """Connects with the first use, and once more after a fork: connections do not outlive one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, watcher: Watcher) -> None:
         self._path = path
+        self._watcher = watcher
         self._lock = threading.Lock()
         self._pid = 0
         self._db: sqlite3.Connection | None = None
@@ -166,7 +169,7 @@ class _Connection:
         """`work` inside a transaction, which is begun again while another process keeps it from running."""
         give_up = time.monotonic() + BUSY_SECONDS
         pause = _FIRST_SLEEP_SECONDS
-        with self._lock, _errors(self._path):
+        with self._lock, _errors(self._path, self._watcher):
             while True:
                 try:
                     db = self._connected()
@@ -221,7 +224,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 def _tidy(path: Path) -> None:
     """In a thread of the operating system: it knows no locks of ours, and may wait inside SQLite."""
-    with _errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as db:
         db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         # It works a page at a time, and only a script is run to its end.
         db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
@@ -241,10 +244,11 @@ def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def _errors(path: Path, watcher: Watcher) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        watcher.failed()
         raise StoreUnavailable(
             f"The gateway's store ({path.name}) cannot be used: {error}.", retry_after=5
         ) from error

@@ -22,12 +22,14 @@ from deepseek_proxy.store.base import (
     Item,
     LogPiece,
     NewResponse,
+    Nobody,
     Page,
     Piece,
     Segment,
     StoredResponse,
     Thought,
     Usage,
+    Watcher,
 )
 from deepseek_proxy.store.keeper import Keeper, Recording
 
@@ -48,13 +50,18 @@ class Store:
     """
 
     def __init__(
-        self, backend: Backend, *, ttl_days: float = 30, clock: Callable[[], float] = time.time
+        self,
+        backend: Backend,
+        *,
+        ttl_days: float = 30,
+        clock: Callable[[], float] = time.time,
+        watcher: Watcher | None = None,
     ) -> None:
         self.backend = backend
         self.worker = secrets.token_hex(8)
         self._ttl_seconds = ttl_days * _DAY_SECONDS
         self._clock = clock
-        self._keeper = Keeper(backend, self.worker)
+        self._keeper = Keeper(backend, self.worker, watcher or Nobody())
 
     # -- responses
 
@@ -225,14 +232,12 @@ class Store:
 
     # -- thoughts
 
-    def remember(self, owner: str, name: str, text: str) -> None:
-        """Keeps a text for `THOUGHT_SECONDS`. Never waits, and is no promise."""
-        blob = packing.compress(text.encode("utf-8", "surrogatepass"))
-        self._keeper.remember(Thought(owner, name, blob, self._clock() + THOUGHT_SECONDS))
+    def remember(self, owner: str, name: str, thought: bytes) -> None:
+        """Keeps it for `THOUGHT_SECONDS`. Never waits, and is no promise."""
+        self._keeper.remember(Thought(owner, name, thought, self._clock() + THOUGHT_SECONDS))
 
-    def recall(self, owner: str, name: str) -> str | None:
-        blob = self.backend.recall(owner, name)
-        return packing.decompress(blob).decode("utf-8", "surrogatepass") if blob is not None else None
+    def recall(self, owner: str, name: str) -> bytes | None:
+        return self.backend.recall(owner, name)
 
     # -- upkeep
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from click.testing import CliRunner
+from harness import redis_server
 from harness.certificates import self_signed
 from harness.fake_upstream import FakeUpstream
 from harness.wire import Request, Wire
@@ -18,6 +20,9 @@ from deepseek_proxy.cli import main
 from deepseek_proxy.cli.check import Finding, examine
 from deepseek_proxy.settings import ENV_PREFIX
 from deepseek_proxy.simulator import running
+from deepseek_proxy.store.base import Limits, NewResponse
+from deepseek_proxy.store.sqlite import SqliteBackend
+from deepseek_proxy.store.store import Store
 from deepseek_proxy.version import __version__
 
 KEY = "sk-canary-0123456789"
@@ -68,7 +73,7 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = result.output.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     assert [line.split()[1] for line in lines] == [
-        *("version", "version", "settings", "key", "upstream", "balance", "port", "state", "logs")
+        *("version", "version", "settings", "key", "upstream", "balance", "port", "state", "store", "logs")
     ]
     assert f"deepseek-proxy {__version__}, Python 3." in lines[0]
     assert "deepseek-flash, deepseek-v4-pro" in lines[4]
@@ -232,3 +237,46 @@ def test_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     old = [finding for finding in findings("version") if finding.level == "fail"]
     assert [finding.detail.split()[:2] for finding in old] == [["flask", "0.1"]]
     assert old[0].advice.startswith("pip install 'flask>=")
+
+
+def test_a_store_that_will_be_made_is_not_made_by_looking(tmp_path: Path) -> None:
+    (finding,) = findings("store")
+    assert finding.level == "ok"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_store_says_what_it_holds(tmp_path: Path) -> None:
+    store = Store(SqliteBackend(tmp_path / "state" / "store.db", Limits(1 << 30, 1 << 30)))
+    store.begin(NewResponse("resp_1", "ann", 1, "in_progress", b"{}"))
+    store.close()
+    (finding,) = findings("store")
+    assert finding.level == "ok"
+    assert "1 responses" in finding.detail
+
+
+def test_a_store_that_is_no_store_is_found(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "store.db").write_bytes(b"somebody's letter " * 100)
+    (finding,) = findings("store")
+    assert (finding.level, "not a database" in finding.detail) == ("fail", True)
+
+
+def test_a_redis_that_is_down_or_set_up_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_STORE_URL", "redis://:canary@127.0.0.1:9/0")
+    (finding,) = findings("store")
+    assert finding.level == "fail"
+    assert "canary" not in finding.detail
+    with redis_server.running() as url, redis.Redis.from_url(url) as operator:
+        monkeypatch.setenv("DEEPSEEK_PROXY_STORE_URL", url)
+        assert [finding.level for finding in findings("store")] == ["ok"]
+        operator.config_set("maxmemory-policy", "allkeys-lru")
+        assert [finding.level for finding in findings("store")] == ["ok", "note"]
+
+
+def test_no_store_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_STORE_URL", "off")
+    assert [(finding.level, finding.detail) for finding in findings("store")] == [("ok", "nothing is stored")]
+    monkeypatch.setenv("DEEPSEEK_PROXY_STORE_URL", "mysql:canary")
+    (finding,) = findings("store")
+    assert finding.level == "fail"
+    assert "canary" not in finding.detail

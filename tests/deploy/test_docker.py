@@ -111,10 +111,18 @@ def test_a_container_may_do_no_more_than_it_needs(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert name != "gateway" or service["tmpfs"] == ["/tmp"]
     assert "no-new-privileges:true" in service["security_opt"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_prometheus_comes_only_when_asked_for() -> None:
+def test_the_redis_is_reached_by_nobody_else_and_drops_nothing() -> None:
+    service = COMPOSE["services"]["redis"]
+    assert "ports" not in service
+    command = service["command"]
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--appendonly") + 1] == "yes"
+
+
+def test_others_come_only_when_asked_for() -> None:
     assert [name for name, service in COMPOSE["services"].items() if "profiles" not in service] == ["gateway"]
 
 
@@ -289,7 +297,8 @@ COMMAND = [*json.loads(only("ENTRYPOINT")), *json.loads(only("CMD"))]
 def test_it_starts_as_its_user_on_a_read_only_tree_turns_healthy_and_stops(
     start: Any, tmp_path: Path
 ) -> None:
-    variables = {**GATEWAY["environment"], "DEEPSEEK_PROXY_PORT": free_port()}
+    given = {name: value for name, value in GATEWAY["environment"].items() if value is not None}
+    variables = {**given, "DEEPSEEK_PROXY_PORT": free_port()}
     for name, value in (("deepseek_api_key", KEY), ("admin_key", "docker-admin-canary")):
         variables[f"DEEPSEEK_PROXY_{name.upper()}_FILE"] = secret(tmp_path, name, value)
     container = start(COMMAND, **variables)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deepseek_proxy.errors import StoreUnavailable
+from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.settings import Settings, SettingsError, isolated
 from deepseek_proxy.store.opening import open_reasoning, open_store
 from deepseek_proxy.store.reasoning import Reasoning, ReasoningCache, SharedReasoning
@@ -107,7 +108,7 @@ def test_a_url_that_means_nothing_is_refused_without_being_shown(tmp_path: Path)
 
 def reasoning_of(tmp_path: Path, **settings: object) -> Reasoning:
     chosen = isolated(state_dir=tmp_path, **settings)
-    return open_reasoning(chosen, open_store(chosen))
+    return open_reasoning(chosen, open_store(chosen), Sealer([bytes(32)]))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import pytest
 from harness.clocks import Clock
 
+from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.store.base import Limits, NewResponse
 from deepseek_proxy.store.reasoning import ReasoningCache, SharedReasoning
 from deepseek_proxy.store.redis import RedisBackend
 from deepseek_proxy.store.store import THOUGHT_SECONDS, Store
 
+SEALER = Sealer([bytes(32)])
 ENTRY_BYTES = 200
 """What an entry counts for besides its text."""
 
@@ -100,8 +102,8 @@ def test_many_threads_at_once() -> None:
 
 
 def test_what_one_worker_remembers_another_recalls(make_store: Callable[..., Store]) -> None:
-    one = SharedReasoning(ReasoningCache(10_000), make_store())
-    other = SharedReasoning(ReasoningCache(10_000), make_store())
+    one = SharedReasoning(ReasoningCache(10_000), make_store(), SEALER)
+    other = SharedReasoning(ReasoningCache(10_000), make_store(), SEALER)
     one.remember("tenant", "call_1", "hm \ud800")
     until = time.monotonic() + 10
     while other.recall("tenant", "call_1") is None and time.monotonic() < until:
@@ -110,15 +112,24 @@ def test_what_one_worker_remembers_another_recalls(make_store: Callable[..., Sto
     assert other.recall("stranger", "call_1") is None
 
 
+def test_what_lies_in_the_store_can_be_read_by_nobody_else(make_store: Callable[..., Store]) -> None:
+    store = make_store()
+    SharedReasoning(ReasoningCache(10_000), store, SEALER).remember("tenant", "call_1", "a secret plan")
+    wait_for_thought(store, "call_1")
+    assert b"secret" not in (store.recall("tenant", "call_1") or b"")
+    stranger = SharedReasoning(ReasoningCache(10_000), store, Sealer([bytes(31) + b"1"]))
+    assert stranger.recall("tenant", "call_1") is None
+
+
 def test_a_worker_knows_its_own_without_asking(make_store: Callable[..., Store]) -> None:
-    reasoning = SharedReasoning(ReasoningCache(10_000), make_store())
+    reasoning = SharedReasoning(ReasoningCache(10_000), make_store(), SEALER)
     reasoning.remember("tenant", "call_1", "hm")
     assert reasoning.recall("tenant", "call_1") == "hm"
 
 
 def test_without_the_store_what_is_not_known_is_left_out() -> None:
     store = Store(RedisBackend("redis://127.0.0.1:9/0", Limits(1, 1)))
-    reasoning = SharedReasoning(ReasoningCache(10_000), store)
+    reasoning = SharedReasoning(ReasoningCache(10_000), store, SEALER)
     reasoning.remember("tenant", "call_1", "hm")
     assert reasoning.recall("tenant", "call_1") == "hm"
     assert reasoning.recall("tenant", "call_2") is None
@@ -127,7 +138,7 @@ def test_without_the_store_what_is_not_known_is_left_out() -> None:
 
 def test_thoughts_grow_old_and_make_room_first(make_store: Callable[..., Store], clock: Clock) -> None:
     store = make_store(Limits(owner_bytes=20_000, total_bytes=1_000_000))
-    store.remember("tenant", "call_1", "a" * 100)
+    store.remember("tenant", "call_1", b"a" * 100)
     wait_for_thought(store, "call_1")
     clock.now += THOUGHT_SECONDS + 1
     assert store.recall("tenant", "call_1") is None
@@ -137,7 +148,7 @@ def test_thoughts_grow_old_and_make_room_first(make_store: Callable[..., Store],
     recording = store.begin(NewResponse("resp_1", "tenant", 1, "in_progress", b"{}"))
     store.finish(recording, "completed", os.urandom(10_000))
     for number in range(10):
-        store.remember("tenant", f"call_{number}", os.urandom(1000).hex())
+        store.remember("tenant", f"call_{number}", os.urandom(2000))
     wait_for_thought(store, "call_9")
     store.backend.sweep(10)
     assert store.recall("tenant", "call_0") is None

@@ -1,0 +1,224 @@
+"""What becomes of what a worker has to write when the store is away, slow or full of surprises."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from deepseek_proxy.errors import StoreUnavailable
+from deepseek_proxy.store import keeper
+from deepseek_proxy.store.base import Ending, Limits, LogPiece, NewResponse, Thought
+from deepseek_proxy.store.keeper import Recording
+from deepseek_proxy.store.memory import MemoryBackend
+from deepseek_proxy.store.store import Store
+
+
+class Unsteady(MemoryBackend):
+    """A store that is away for as long as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits(1 << 30, 1 << 30))
+        self.error: Exception | None = None
+
+    def _reach(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def append(self, pieces: Sequence[LogPiece]) -> None:
+        self._reach()
+        super().append(pieces)
+
+    def finish(self, owner: str, id: str, ending: Ending) -> bool:
+        self._reach()
+        return super().finish(owner, id, ending)
+
+    def remember(self, thoughts: Sequence[Thought]) -> None:
+        self._reach()
+        super().remember(thoughts)
+
+    def sweep(self, most: int) -> int:
+        self._reach()
+        return super().sweep(most)
+
+
+@dataclass
+class Seen:
+    """A watcher that writes down what it is told."""
+
+    losses: list[str] = field(default_factory=list)
+    most_waiting: int = 0
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def failed(self) -> None:
+        pass
+
+    def lost(self, kind: str) -> None:
+        self.losses.append(kind)
+
+    def waiting(self, size: int) -> None:
+        self.most_waiting = max(self.most_waiting, size)
+
+    def held(self, size: int, responses: int, conversations: int) -> None:
+        self.sizes.append((size, responses, conversations))
+
+
+@pytest.fixture
+def backend() -> Unsteady:
+    return Unsteady()
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def store(backend: Unsteady, seen: Seen) -> Iterator[Store]:
+    store = Store(backend, watcher=seen)
+    yield store
+    store.close()
+
+
+def begin(store: Store, id: str = "resp_1") -> Recording:
+    return store.begin(NewResponse(id, "ann", 1, "in_progress", b"{}", background=True))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def log_of(store: Store, id: str = "resp_1") -> bytes:
+    events = store.events("ann", id)
+    assert events is not None
+    return b"".join(piece.data for piece in events.pieces)
+
+
+def status_of(store: Store, id: str = "resp_1") -> str:
+    found = store.get("ann", id)
+    assert found is not None
+    return found.status
+
+
+def test_events_wait_for_a_store_that_is_away(store: Store, backend: Unsteady, seen: Seen) -> None:
+    recording = begin(store)
+    backend.error = StoreUnavailable("away")
+    for number in range(5):
+        recording.append(number, b"%d" % number)
+        time.sleep(0.1)
+    wait_for(lambda: seen.most_waiting > 0)
+    assert log_of(store) == b""
+    backend.error = None
+    wait_for(lambda: log_of(store) == b"01234")
+    assert seen.losses == []
+
+
+def test_a_finished_answer_waits_with_its_events(
+    store: Store, backend: Unsteady, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    recording = begin(store)
+    recording.append(0, b"first ")
+    backend.error = StoreUnavailable("away")
+    time.sleep(0.5)
+    recording.append(1, b"last")
+    with caplog.at_level(logging.WARNING):
+        assert store.finish(recording, "completed", b'{"n":1}')
+    assert "resp_1" in caplog.text
+    assert status_of(store) == "in_progress"
+    backend.error = None
+    wait_for(lambda: status_of(store) == "completed")
+    assert log_of(store) == b"first last"
+    assert seen.losses == []
+
+
+def test_closing_writes_what_waits(backend: Unsteady) -> None:
+    store = Store(backend)
+    recording = begin(store)
+    backend.error = StoreUnavailable("away")
+    store.finish(recording, "completed", b"{}")
+    backend.error = None
+    store.close()
+    assert status_of(store) == "completed"
+
+
+def test_what_is_lost_in_the_end_is_said(
+    backend: Unsteady, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(backend, watcher=seen)
+    recording = begin(store)
+    backend.error = StoreUnavailable("away")
+    store.finish(recording, "completed", b"{}")
+    with caplog.at_level(logging.ERROR):
+        store.close()
+    assert "resp_1" in caplog.text
+    assert seen.losses == ["response"]
+
+
+def test_only_so_much_waits(
+    store: Store, backend: Unsteady, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 50_000)
+    recording, finished = begin(store), begin(store, "resp_2")
+    backend.error = StoreUnavailable("away")
+    for number in range(10):
+        recording.append(number, os.urandom(10_000))
+        time.sleep(0.3)
+    assert recording.gaps
+    assert seen.losses[:1] == ["events"]
+    assert seen.most_waiting <= 50_000
+    store.finish(finished, "completed", os.urandom(20_000))
+    store.remember("ann", "call_1", os.urandom(50_000))
+    assert sorted(set(seen.losses)) == ["events", "response", "thought"]
+    backend.error = None
+    assert store.finish(recording, "completed", b"{}")
+    found = store.get("ann", "resp_1")
+    assert found is not None
+    assert (found.status, found.gaps) == ("completed", True)
+
+
+def test_one_stream_alone_cannot_fill_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 50_000)
+    recording = begin(store)
+    for number in range(100):
+        recording.append(number, os.urandom(1000))
+    assert recording.gaps
+    assert store.finish(recording, "completed", b"{}")
+
+
+def test_an_answer_that_cannot_be_stored_at_all_is_no_obstacle(
+    store: Store, backend: Unsteady, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = begin(store), begin(store, "resp_2")
+    backend.error = StoreUnavailable("away")
+    store.finish(first, "completed", b"{}")
+    backend.error = ValueError("a mistake of ours")
+    with caplog.at_level(logging.ERROR):
+        wait_for(lambda: seen.losses == ["response"])
+    assert "a mistake of ours" in caplog.text
+    backend.error = None
+    assert store.finish(second, "completed", b"{}")
+    assert status_of(store, "resp_2") == "completed"
+
+
+def test_a_sweep_begins_by_itself_and_says_what_is_held(
+    backend: Unsteady, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(keeper, "SWEEP_ROWS", 3)
+    now = [1000.0]
+    backend._clock = lambda: now[0]
+    store = Store(backend, ttl_days=1, clock=lambda: now[0], watcher=seen)
+    for number in range(10):
+        store.finish(begin(store, f"resp_{number}"), "completed", b"{}")
+    begin(store, "resp_running")
+    wait_for(lambda: bool(seen.sizes))
+    now[0] += 100_000
+    wait_for(lambda: seen.sizes[-1] == (0, 0, 0))
+    store.close()
