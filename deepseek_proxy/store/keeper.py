@@ -45,29 +45,34 @@ class Recording:
     """A response that this worker is making, from `Store.begin` to `finish` or `discard`.
 
     `cancel_requested` is kept up to date while it is open; `gaps` says that events were lost.
+
+    One thread adds frames, others take them. They work on lists, whose single operations are atomic, so that
+    a token costs no lock; what is added while something is taken stays for the next time. Numbers and frames
+    have a list each: a pair for each token would keep the garbage collector busy.
     """
 
-    __slots__ = ("_first", "_keeper", "_parts", "_since", "_size", "cancel_requested", "gaps", "response")
+    __slots__ = ("_firsts", "_keeper", "_parts", "_since", "_size", "cancel_requested", "gaps", "response")
 
     def __init__(self, keeper: Keeper, response: StoredResponse) -> None:
         self.response = response
         self.cancel_requested = False
         self.gaps = False
         self._keeper = keeper
+        self._firsts: list[int] = []
         self._parts: list[bytes] = []
-        self._first = 0
         self._size = 0
         self._since = 0.0
 
     def append(self, first: int, frames: bytes) -> None:
         """Adds whole frames to the event log; the first has the sequence number `first`. Never waits."""
-        if not self._parts:
-            self._first = first
+        parts = self._parts
+        self._firsts.append(first)
+        parts.append(frames)
+        self._size += len(frames)
+        if len(parts) == 1:
             self._since = time.monotonic()
             self._keeper.expect(self)
-        self._parts.append(frames)
-        self._size += len(frames)
-        if self._size > MAX_WAITING_BYTES:  # the keeper does not keep up at all
+        elif self._size > MAX_WAITING_BYTES:  # the keeper does not keep up at all
             self.gaps = True
             self.take()
 
@@ -77,11 +82,21 @@ class Recording:
         return now - self._since >= patience or self._size >= FLUSH_BYTES
 
     def take(self) -> LogPiece | None:
-        """What was added since the last time, for the keeper."""
-        parts, self._parts, self._size = self._parts, [], 0
-        if not parts or self.gaps:
+        """What was added since the last time; None where that is nothing, or has gaps."""
+        count = len(self._parts)
+        if not count:
             return None
-        return LogPiece(self.response.owner, self.response.id, self._first, compress(b"".join(parts)))
+        first, frames = self._firsts[0], b"".join(self._parts[:count])
+        del self._parts[:count]
+        del self._firsts[:count]
+        self._size = 0
+        if self.gaps:
+            return None
+        return LogPiece(self.response.owner, self.response.id, first, compress(frames))
+
+    def has_more(self) -> bool:
+        """Whether something was added while something was taken."""
+        return bool(self._parts)
 
 
 class Keeper:
@@ -89,14 +104,15 @@ class Keeper:
         self._backend = backend
         self._watcher = watcher
         self._worker = worker
-        self._lock = threading.Lock()
-        """Held while something is written: a response's last events must not come after its end."""
+        self._changes = threading.Condition()
+        """Of `_pieces` and `_being_written`, which streams that end look at, too."""
         self._news = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._open: dict[tuple[str, str], Recording] = {}
         self._expected: list[Recording] = []
         self._pieces: dict[Recording, list[LogPiece]] = {}
+        self._being_written: dict[Recording, list[LogPiece]] = {}
         self._endings: deque[tuple[StoredResponse, Ending]] = deque()
         self._waiting_bytes = 0
         self._thoughts: list[Thought] = []
@@ -128,12 +144,15 @@ class Keeper:
 
     def remember(self, thought: Thought) -> None:
         """Writes a thought as soon as can be, without waiting for that. Given up where the store is down."""
-        if self._waiting_bytes + len(thought.blob) > MAX_WAITING_BYTES:
+        with self._changes:
+            room = self._waiting_bytes + len(thought.blob) <= MAX_WAITING_BYTES
+            if room:
+                self._thoughts.append(thought)
+                self._waiting_bytes += len(thought.blob)
+        if room:
+            self._wake()
+        else:
             self._watcher.lost("thought")
-            return
-        self._thoughts.append(thought)
-        self._waiting_bytes += len(thought.blob)
-        self._wake()
 
     def cancel(self, owner: str, id: str) -> None:
         recording = self._open.get((owner, id))
@@ -151,16 +170,18 @@ class Keeper:
         """
         response = recording.response
         self._open.pop((response.owner, response.id), None)
-        with self._lock:
+        with self._changes:
+            while recording in self._being_written:  # else its last events could come after its end
+                self._changes.wait()
             pieces = self._pieces.pop(recording, [])
             self._waiting_bytes -= sum(len(piece.blob) for piece in pieces)
             last = recording.take()
-            ending = make([*pieces, last] if last is not None else pieces, recording.gaps)
-            try:
-                return self._backend.finish(response.owner, response.id, ending)
-            except StoreUnavailable:
-                self._wait_with(response, ending)
-                return True
+        ending = make([*pieces, last] if last is not None else pieces, recording.gaps)
+        try:
+            return self._backend.finish(response.owner, response.id, ending)
+        except StoreUnavailable:
+            self._wait_with(response, ending)
+            return True
 
     def close(self) -> None:
         """Writes what waits, as far as that goes, and stops."""
@@ -187,14 +208,13 @@ class Keeper:
                 time.sleep(FLUSH_SECONDS)
             except Exception:
                 logger.exception("the store's upkeep failed")
-        with self._lock:
-            try:
-                self._gather()
-                self._write()
-            except StoreUnavailable:
-                for response, _ in self._endings:
-                    logger.error("response %s is finished, but not stored: the store is down", response.id)
-                    self._watcher.lost("response")
+        try:
+            self._gather()
+            self._write()
+        except StoreUnavailable:
+            for response, _ in self._endings:
+                logger.error("response %s is finished, but not stored: the store is down", response.id)
+                self._watcher.lost("response")
 
     def _pause(self) -> float:
         """How long nothing needs doing, if nothing happens."""
@@ -203,10 +223,9 @@ class Keeper:
         return CANCEL_SECONDS if self._open or self._endings else BEAT_SECONDS
 
     def _round(self) -> None:
-        with self._lock:
-            self._gather()
-            self._watcher.waiting(self._waiting_bytes)
-            self._write()
+        self._gather()
+        self._watcher.waiting(self._waiting_bytes)
+        self._write()
         if self._open:
             self.beat()
             self._ask_for_cancels()
@@ -216,28 +235,42 @@ class Keeper:
     def _gather(self) -> None:
         """Takes over what is due."""
         now = time.monotonic()
-        expected, self._expected = self._expected, []
-        for recording in expected:
-            if not (recording.is_due(now) or self._closed):
-                self._expected.append(recording)
-            elif (piece := recording.take()) is None:
-                continue
-            elif self._waiting_bytes + len(piece.blob) > MAX_WAITING_BYTES:
-                recording.gaps = True
-                self._watcher.lost("events")
-            else:
-                self._pieces.setdefault(recording, []).append(piece)
-                self._waiting_bytes += len(piece.blob)
+        with self._changes:
+            expected, self._expected = self._expected, []
+            for recording in expected:
+                if recording.is_due(now) or self._closed:
+                    self._take_over(recording)
+                if recording.has_more():
+                    self._expected.append(recording)
+
+    def _take_over(self, recording: Recording) -> None:
+        piece = recording.take()
+        if piece is None:
+            return
+        if self._waiting_bytes + len(piece.blob) > MAX_WAITING_BYTES:
+            recording.gaps = True
+            self._watcher.lost("events")
+        else:
+            self._pieces.setdefault(recording, []).append(piece)
+            self._waiting_bytes += len(piece.blob)
 
     def _write(self) -> None:
-        thoughts, self._thoughts = self._thoughts, []
-        self._waiting_bytes -= sum(len(thought.blob) for thought in thoughts)
+        self._write_thoughts()
+        self._write_endings()
+        self._write_pieces()
+
+    def _write_thoughts(self) -> None:
+        with self._changes:
+            thoughts, self._thoughts = self._thoughts, []
+            self._waiting_bytes -= sum(len(thought.blob) for thought in thoughts)
         if thoughts:
             try:
                 self._backend.remember(thoughts)
             except StoreUnavailable:
                 self._watcher.lost("thought")
                 raise
+
+    def _write_endings(self) -> None:
         while self._endings:
             response, ending = self._endings[0]
             try:
@@ -247,23 +280,50 @@ class Keeper:
             except Exception:
                 logger.exception("response %s is finished, but cannot be stored", response.id)
                 self._watcher.lost("response")
-            self._endings.popleft()
-            self._waiting_bytes -= _size(ending)
-        if self._pieces:
-            self._backend.append([piece for waiting in self._pieces.values() for piece in waiting])
-            self._waiting_bytes -= sum(
-                len(piece.blob) for waiting in self._pieces.values() for piece in waiting
-            )
-            self._pieces.clear()
+            with self._changes:
+                self._endings.popleft()
+                self._waiting_bytes -= _size(ending)
+
+    def _write_pieces(self) -> None:
+        with self._changes:
+            written = self._being_written = self._pieces
+            self._pieces = {}
+        if not written:
+            return
+        pieces = [piece for waiting in written.values() for piece in waiting]
+        again = False
+        try:
+            self._backend.append(pieces)
+        except StoreUnavailable:
+            again = True
+            raise
+        except Exception:
+            for recording in written:
+                recording.gaps = True
+            self._watcher.lost("events")
+            raise
+        finally:
+            with self._changes:
+                if again:
+                    for recording, waiting in written.items():
+                        self._pieces[recording] = [*waiting, *self._pieces.get(recording, ())]
+                else:
+                    self._waiting_bytes -= sum(len(piece.blob) for piece in pieces)
+                self._being_written = {}
+                self._changes.notify_all()
 
     def _wait_with(self, response: StoredResponse, ending: Ending) -> None:
-        if self._waiting_bytes + _size(ending) > MAX_WAITING_BYTES:
+        """Keeps what a store that is down cannot take."""
+        with self._changes:
+            room = self._waiting_bytes + _size(ending) <= MAX_WAITING_BYTES
+            if room:
+                self._endings.append((response, ending))
+                self._waiting_bytes += _size(ending)
+        if room:
+            logger.warning("response %s is finished, and waits for the store to come back", response.id)
+        else:
             logger.error("response %s is finished, but not stored: the store is down", response.id)
             self._watcher.lost("response")
-            return
-        logger.warning("response %s is finished, and waits for the store to come back", response.id)
-        self._endings.append((response, ending))
-        self._waiting_bytes += _size(ending)
 
     def _ask_for_cancels(self) -> None:
         now = time.monotonic()

@@ -8,6 +8,7 @@ moment: else those who wait in line would wait for it one after another. It must
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -43,6 +44,8 @@ REST_SECONDS: Final = 1.0
 MAX_CONNECTIONS: Final = 64
 """A call holds one until a busy worker comes round to its answer: with 16, hundreds of streams that begin
 together waited in line for longer than a call may take."""
+QUEUE_SECONDS: Final = 10.0
+"""Longest wait for a connection."""
 _HEALTH_SECONDS: Final = 15
 _PREFIX: Final = "deepseek-proxy:store:"
 _PIECES_AT_ONCE: Final = 64
@@ -67,11 +70,12 @@ class RedisBackend:
         self._watcher = watcher or Nobody()
         self._clock = clock
         self._rests_until = 0.0
+        # Those who wait here, and not inside the pool, are told as soon as the server has failed somebody.
+        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         try:
-            pool = redis.BlockingConnectionPool.from_url(
+            pool = redis.ConnectionPool.from_url(
                 url,
                 max_connections=MAX_CONNECTIONS,
-                timeout=CALL_SECONDS,
                 socket_timeout=CALL_SECONDS,
                 socket_connect_timeout=CALL_SECONDS,
                 health_check_interval=_HEALTH_SECONDS,
@@ -305,6 +309,15 @@ class RedisBackend:
         return bool(outcome == b"done")
 
     def _run(self, script: str, *values: Any) -> Any:
+        if not self._connections.acquire(timeout=QUEUE_SECONDS):
+            self._watcher.failed()
+            raise _unavailable("too many wait for it")
+        try:
+            return self._call(script, *values)
+        finally:
+            self._connections.release()
+
+    def _call(self, script: str, *values: Any) -> Any:
         if time.monotonic() < self._rests_until:
             self._watcher.failed()
             raise _unavailable("it does not answer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -222,3 +223,22 @@ def test_a_sweep_begins_by_itself_and_says_what_is_held(
     now[0] += 100_000
     wait_for(lambda: seen.sizes[-1] == (0, 0, 0))
     store.close()
+
+
+def test_no_frame_is_lost_between_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "FLUSH_SECONDS", 0.001)
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        recording = begin(store)
+        for number in range(50_000):
+            recording.append(number, b"%d " % number)
+        assert store.finish(recording, "completed", b"{}")
+    finally:
+        sys.setswitchinterval(switching)
+    assert log_of(store).split() == [b"%d" % number for number in range(50_000)]
+    events = store.events("ann", "resp_1")
+    assert events is not None
+    assert len(events.pieces) > 3
+    for piece in events.pieces:
+        assert piece.data.startswith(b"%d " % piece.first)
