@@ -183,8 +183,9 @@ class _Turn:
         """What is to be sent, of which nothing has been. The message is gone when this returns: it may be
         megabytes, and the answer may take an hour."""
         gateway, exchange = self._gateway, self._exchange
-        caller = auth.identify(request, gateway)
-        message = jsontext.loads(self._channel.take(), max_nesting=gateway.settings.max_nesting)
+        received = self._channel.take()
+        caller = auth.identify(request, gateway)  # again: a key may have ended meanwhile
+        message = jsontext.loads(received, max_nesting=gateway.settings.max_nesting)
         if not isinstance(message, dict):
             raise InvalidRequest(f"The message is {fields.describe(message)}; expected a JSON object.")
         self._lane = websocket.lane_of(message)

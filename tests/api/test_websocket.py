@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -331,6 +332,29 @@ def test_a_message_that_is_too_large_ends_the_connection(serve: Callable[..., Se
     assert socket.ask(input="x" * 1800)[-1]["type"] == "response.completed"
     socket.create(input="x" * 2000)
     assert socket.closed()[0] == 1009
+
+
+def test_a_key_that_ends_meanwhile_gets_no_answer(
+    serve: Callable[..., Served], upstream: FakeUpstream
+) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=1)
+    key = {"name": "ann", "key": KEY, "expires": ends.isoformat()}
+    socket = serve(keys=[key], deepseek_api_key="sk-own-0123456789").connect()
+    assert socket.ask(input="hi")[-1]["type"] == "response.completed"
+    time.sleep(1)
+    for _ in range(2):
+        (error,) = socket.ask(input="hi")
+        assert (error["status"], error["error"]["code"]) == (401, "invalid_api_key")
+    assert len(upstream.requests) == 1
+
+
+def test_each_answer_counts_for_the_limits_of_the_key(serve: Callable[..., Served]) -> None:
+    key = {"name": "ann", "key": KEY, "requests_per_minute": 2}
+    socket = serve(keys=[key], deepseek_api_key="sk-own-0123456789").connect()
+    kinds = [socket.ask(input="hi")[-1] for _ in range(3)]
+    assert [event["type"] for event in kinds] == ["response.completed", "response.completed", "error"]
+    assert kinds[2]["status"] == 429
+    assert int(kinds[2]["error"]["headers"]["Retry-After"]) > 0
 
 
 # -- before it is open ----------------------------------------------------------------------------
