@@ -2,85 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-
 import pytest
 from harness import deepseek
+from harness.broken import END, ERROR_OBJECT, FATAL, HTML, NO_ANSWERS, answer_began, comments_for_ever, says
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway
 from harness.responses import Told, read_error, read_stream
-from harness.wire import Handler, Request, Wire
-
-Fault = Callable[[Wire], None]
-
-
-def answer_began(then: Fault) -> Handler:
-    """A handler that says "Hel" and then does what the test is about."""
-
-    def handler(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        then(wire)
-
-    return handler
-
-
-def says(*frames: bytes) -> Fault:
-    """The rest of the answer, and a proper end of the HTTP body."""
-
-    def fault(wire: Wire) -> None:
-        wire.chunk(b"".join(frames))
-        wire.end()
-
-    return fault
-
-
-def end_of_file(wire: Wire) -> None:
-    wire.close()
-
-
-def end_inside_a_chunk(wire: Wire) -> None:
-    wire.send(b"400\r\n" + deepseek.text("lo"))
-    wire.close()
-
-
-def reset(wire: Wire) -> None:
-    wire.sleep(0.05)  # what was sent before would be lost with the connection
-    wire.reset()
-
-
-def broken_framing(wire: Wire) -> None:
-    wire.send(b"zz\r\n" + deepseek.text("lo"))
-    wire.close()
-
-
-def huge_line(wire: Wire) -> None:
-    wire.chunk(b"data: ")
-    for _ in range(80):
-        wire.chunk(b"x" * 8192)
-    says(b"\n\n", deepseek.last(), deepseek.DONE)(wire)
-
-
-ERROR_OBJECT = deepseek.event({"error": {"message": "the model fell over", "type": "server_error"}})
-END = deepseek.last() + deepseek.DONE
-
-FATAL: dict[str, Fault] = {
-    "end of body": lambda wire: wire.end(),
-    "end of file": end_of_file,
-    "end inside a frame": says(deepseek.text("lo")[:-20]),
-    "end inside a chunk": end_inside_a_chunk,
-    "end after the finish reason": says(deepseek.last()),
-    "reset": reset,
-    "broken framing": broken_framing,
-    "malformed JSON": says(b'data: {"choices":[{"delta":{"content":"lo"}\n\n', END),
-    "no object": says(b"data: [1]\n\n", END),
-    "error object": says(ERROR_OBJECT, deepseek.DONE),
-    "no finish reason": says(deepseek.text("lo"), deepseek.DONE),
-    "interrupted": says(deepseek.last("insufficient_system_resource"), deepseek.DONE),
-    "unknown finish reason": says(deepseek.last("lunch"), deepseek.DONE),
-    "huge line": huge_line,
-}
+from harness.wire import Request, Wire
 
 
 def assert_failed(told: Told) -> None:
@@ -134,14 +62,7 @@ def test_nothing_after_done_is_believed(gateway: Gateway, upstream: FakeUpstream
 def test_endless_comments_after_the_answer_do_not_hold_the_client(
     gateway: Gateway, upstream: FakeUpstream, said: bytes, status: str
 ) -> None:
-    def comment_for_ever(wire: Wire) -> None:
-        wire.chunk(said)
-        for _ in range(100):
-            wire.chunk(deepseek.KEEP_ALIVE)
-            if wire.wait_closed(0.05) is not None:
-                return
-
-    upstream.serve(answer_began(comment_for_ever))
+    upstream.serve(answer_began(comments_for_ever(said)))
     with gateway.ask() as call:
         reply = call.reply()
         told = read_stream(reply)
@@ -173,17 +94,6 @@ def test_a_call_cut_in_its_arguments_is_never_complete(gateway: Gateway, upstrea
     assert told.final["status"] == "incomplete"
     (item,) = [item for item in told.final["output"] if item["type"] == "function_call"]
     assert (item["status"], item["arguments"]) == ("incomplete", '{"command": "rm -r')
-
-
-HTML = b"<html><head><title>502 Bad Gateway</title></head><body>cloudfront</body></html>"
-NO_ANSWERS = {
-    "html": (HTML, "text/html"),
-    "error object": (deepseek.error("odd fault", "server_error"), "application/json"),
-    "empty": (b"", "application/json"),
-    "not an object": (b"[]", "application/json"),
-    "no choices": (json.dumps({"id": "x", "choices": []}).encode(), "application/json"),
-    "cut json": (deepseek.completion()[:-30], "application/json"),
-}
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])

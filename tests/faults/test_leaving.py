@@ -6,108 +6,28 @@ server are played at once.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import pytest
 from harness import deepseek
+from harness.client import Call
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway, Server
+from harness.leaving import (
+    ALLOWED_SECONDS,
+    GIVE_UP_SECONDS,
+    NOISE_SECONDS,
+    PLAYS,
+    Left,
+    in_mid_stream,
+    scenes_with,
+)
 from harness.responses import read_stream
-from harness.scenes import outcome_of, play, prompt_of, requests_of
-from harness.wire import Handler, Request, Wire
+from harness.scenes import outcome_of
+from harness.wire import Request, Wire
 
-ALLOWED_SECONDS = 1.0
-NOISE_SECONDS = 0.2  # of a machine whose cores are all busy
-GIVE_UP_SECONDS = 4.0
-
-
-# -- what the upstream does until it is let go; each returns when that was
-
-
-def before_headers(wire: Wire) -> float | None:
-    return wire.wait_closed(GIVE_UP_SECONDS)
-
-
-def after_headers(wire: Wire) -> float | None:
-    wire.start_stream()
-    return wire.wait_closed(GIVE_UP_SECONDS)
-
-
-def in_mid_stream(wire: Wire) -> float | None:
-    wire.start_stream()
-    wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-    return wire.wait_closed(GIVE_UP_SECONDS)
-
-
-def repeating(frame: bytes, gap_seconds: float) -> Callable[[Wire], float | None]:
-    def act(wire: Wire) -> float | None:
-        wire.start_stream()
-        for _ in range(int(GIVE_UP_SECONDS / gap_seconds)):
-            try:
-                wire.chunk(frame)
-            except OSError:
-                return time.monotonic()
-            if (closed := wire.wait_closed(gap_seconds)) is not None:
-                return closed
-        return None
-
-    return act
-
-
-@dataclass(frozen=True)
-class Scene:
-    """`frames` is how many of them the client reads before it leaves."""
-
-    upstream: Callable[[Wire], float | None]
-    frames: int
-    stream: bool = True
-
-
-SCENES = {
-    "before headers": Scene(before_headers, 0),
-    "after headers": Scene(after_headers, 2),
-    "in mid stream": Scene(in_mid_stream, 5),
-    "while streaming": Scene(repeating(deepseek.text("more "), 0.03), 8),
-    "while queued": Scene(repeating(deepseek.KEEP_ALIVE, 0.1), 2),
-    "whole": Scene(before_headers, 0, stream=False),
-}
-WAYS = {"FIN": False, "RST": True}
-PLAYS = [f"{scene}, {way}" for scene, way in itertools.product(SCENES, WAYS)]
-
-
-@dataclass(frozen=True)
-class Left:
-    """When the client left, when the upstream was let go, and how often it was asked."""
-
-    left: float
-    closed: float | None
-    attempts: int
-
-
-def scenes_with(gateway: Gateway, upstream: FakeUpstream) -> Mapping[str, Left | BaseException]:
-    closed: dict[str, float | None] = {}
-
-    def handler_of(name: str) -> Handler:
-        def handler(_: Request, wire: Wire) -> None:
-            closed[name] = SCENES[name.partition(",")[0]].upstream(wire)
-
-        return handler
-
-    def leave(name: str) -> Left:
-        scene, way = name.split(", ")
-        with gateway.ask(stream=SCENES[scene].stream, input=prompt_of(name)) as call:
-            upstream.wait_until(lambda: requests_of(upstream, name))
-            if count := SCENES[scene].frames:
-                frames = call.reply().frames()
-                assert len(list(itertools.islice(frames, count))) == count
-            left = call.leave(abruptly=WAYS[way])
-        upstream.wait_until(lambda: name in closed, GIVE_UP_SECONDS + 1)
-        return Left(left, closed[name], requests_of(upstream, name))
-
-    return play(upstream, {name: handler_of(name) for name in PLAYS}, leave)
+FRAMES = {"after headers": 2, "in mid stream": 5, "while streaming": 8, "while queued": 2}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +42,11 @@ def test_the_upstream_is_let_go_within_a_second(
     played: dict[Server, Mapping[str, Left | BaseException]],
     name: str,
 ) -> None:
+    def ask(prompt: str, stream: bool) -> Call:
+        return any_gateway.ask(stream=stream, input=prompt)
+
     if any_gateway.server not in played:
-        played[any_gateway.server] = scenes_with(any_gateway, upstream)
+        played[any_gateway.server] = scenes_with(ask, upstream, FRAMES)
     left = outcome_of(played[any_gateway.server], name)
     assert left.closed is not None, "the upstream was left running"
     assert left.closed - left.left < ALLOWED_SECONDS + NOISE_SECONDS

@@ -102,13 +102,16 @@ class Gateway:
 
     def ask(self, headers: Mapping[str, str] | None = None, **fields: Any) -> Call:
         """`POST /v1/responses`, streamed unless the fields say otherwise."""
-        body = {"model": "deepseek-flash", "input": PROMPT, "stream": True, **fields}
-        return self.call(
-            "POST",
-            "/v1/responses",
-            orjson.dumps(body),
-            {"Content-Type": "application/json", **(headers or {})},
-        )
+        return self._post("/v1/responses", {"input": PROMPT, **fields}, headers)
+
+    def chat(self, **fields: Any) -> Call:
+        """`POST /v1/chat/completions`, streamed unless the fields say otherwise."""
+        messages = [{"role": "user", "content": PROMPT}]
+        return self._post("/v1/chat/completions", {"messages": messages, **fields})
+
+    def _post(self, path: str, fields: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Call:
+        body = orjson.dumps({"model": "deepseek-flash", "stream": True, **fields})
+        return self.call("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
 
     def stop(self) -> None:
         """Ends the gateway as its supervisor does, and asserts that it went cleanly and kept its secrets."""
