@@ -14,7 +14,7 @@ from typing import Protocol
 from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from deepseek_proxy.ops.lifecycle import Drain
 from deepseek_proxy.translate import hub, jsontext, sse
-from deepseek_proxy.translate.markup import Healer
+from deepseek_proxy.translate.fences import Filter
 from deepseek_proxy.translate.metering import Meter
 from deepseek_proxy.upstream.call import Clocks
 
@@ -87,7 +87,7 @@ class Turn:
     """
 
     def __init__(
-        self, machine: Machine, healer: Healer, max_event_bytes: int, meter: Meter | None = None
+        self, machine: Machine, healer: Filter, max_event_bytes: int, meter: Meter | None = None
     ) -> None:
         self.machine = machine
         self._healer = healer
@@ -202,7 +202,7 @@ def stream(
 def complete(
     body: bytes,
     machine: Machine,
-    healer: Healer,
+    healer: Filter,
     tidy: Callable[[str], str] | None = None,
     meter: Meter | None = None,
 ) -> bytes:

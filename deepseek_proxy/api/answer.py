@@ -25,6 +25,7 @@ from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
 from deepseek_proxy.translate.affinity import affinity
+from deepseek_proxy.translate.fences import Filter, Unfenced
 from deepseek_proxy.translate.history import Entry
 from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.markup import Healer
@@ -184,7 +185,7 @@ class Answer:
         self, upstream: Mapping[str, Any], machine: Machine, began: float | None = None
     ) -> tuple[Call, Relay]:
         call, meter = self._open(upstream, began)
-        turn = Turn(machine, self._healer(), self._gateway.settings.max_event_bytes, meter)
+        turn = Turn(machine, self._healer(upstream), self._gateway.settings.max_event_bytes, meter)
         return call, Relay(call, turn)
 
     def _rounds(self, machine: Machine) -> Rounds:
@@ -248,7 +249,7 @@ class Answer:
         call, meter = self._open(upstream, began)
         try:
             body = call.read_all(self._gateway.settings.max_answer_bytes, self._check)
-            return pipeline.complete(body, machine, self._healer(), tidy, meter)
+            return pipeline.complete(body, machine, self._healer(upstream), tidy, meter)
         finally:
             call.close()
             _note_call(self._exchange, call)
@@ -315,14 +316,15 @@ class Answer:
         if accounts is not None and exchange.account is not None and machine.usage is not None:
             accounts.charge(exchange.account, self._request.resolved.model, exchange.began, machine.usage)
 
-    def _healer(self) -> Healer:
+    def _healer(self, upstream: Mapping[str, Any]) -> Filter:
         settings = self._gateway.settings
-        return Healer(
+        healer = Healer(
             settings.leaked_tool_markup,
             declared=self._request.tools.declared_names,
             max_markup_bytes=settings.max_event_bytes,
             new_call_id=lambda: new_id(ids.CALL),
         )
+        return Unfenced(healer) if "response_format" in upstream else healer
 
 
 def _note_call(exchange: Exchange, call: Call | Rounds) -> None:

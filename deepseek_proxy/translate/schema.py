@@ -124,11 +124,11 @@ class StructuredOutput:
     def extract(self, text: str) -> str:
         """The JSON in an answer that may stand in a code fence or between sentences.
 
-        The text without the white space around it, where that is JSON or no object is found in it.
+        The text as it is, where that is JSON; without the white space around it, where no object is found.
         """
-        text = text.strip()
         if _is_json(text):
             return text
+        text = text.strip()
         fenced = (match[1].strip() for match in _FENCE.finditer(text))
         found = next(filter(_is_json, fenced), None)
         return found or max(_objects(text), key=len, default=text)

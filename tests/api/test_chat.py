@@ -127,6 +127,17 @@ def test_an_answer_that_does_not_fit_is_asked_for_again(make: Make, upstream: Fa
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("form", [SCHEMA, {"type": "json_object"}], ids=["schema", "object"])
+def test_json_comes_without_the_fence_around_it(make: Make, upstream: FakeUpstream, form: Any) -> None:
+    """The same, streamed and whole."""
+    upstream.serve(deepseek.answers(["```", "json\n", '{"n"', ": 1}", "\n```"]))
+    face = make()
+    whole = ask(face, response_format=form).json
+    assert whole["choices"][0]["message"]["content"] == '{"n": 1}'
+    assert streamed(face, response_format=form)["choices"][0]["message"]["content"] == '{"n": 1}'
+    assert "```" in streamed(face)["choices"][0]["message"]["content"]  # it is only taken from JSON
+
+
 def test_thinking_that_the_client_drops_is_remembered(make: Make, upstream: FakeUpstream) -> None:
     face = make()
     frames = [

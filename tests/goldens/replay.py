@@ -25,7 +25,7 @@ from harness import chats
 from harness.machines import (
     completion_of,
     context,
-    healer_for,
+    filter_for,
     machine_for,
     payloads_of,
     play,
@@ -80,7 +80,7 @@ class Golden:
     def streamed(self, pieces: Iterable[bytes]) -> bytes:
         """What the client gets when DeepSeek's answer comes in these pieces."""
         request = self.request()
-        return play(pieces, turn(self.machine(request), healer_for(request.tools)))
+        return play(pieces, turn(self.machine(request), filter_for(request)))
 
     def whole(self) -> Any:
         """What the client gets when DeepSeek says the same in one piece."""
@@ -88,7 +88,8 @@ class Golden:
         machine = self.machine(request)
         completion = jsontext.dumps(completion_of(payloads_of(self.upstream)))
         try:
-            pipeline.complete(completion, machine, healer_for(request.tools))
+            tidy = request.structured.extract if request.structured else None
+            pipeline.complete(completion, machine, filter_for(request), tidy)
         except ProxyError as error:
             return openai_errors.http_body(error)
         return machine.response

@@ -18,6 +18,8 @@ from deepseek_proxy import models
 from deepseek_proxy.pipeline import Turn
 from deepseek_proxy.tokenizer.encoding import Counter as TokenCounter
 from deepseek_proxy.translate import ids
+from deepseek_proxy.translate.chat.request import ChatRequest
+from deepseek_proxy.translate.fences import Filter, Unfenced
 from deepseek_proxy.translate.markup import Healer, Mode
 from deepseek_proxy.translate.responses import parameters
 from deepseek_proxy.translate.responses.request import RequestContext, ResponsesRequest
@@ -104,7 +106,13 @@ def healer_for(tools: ToolTable, mode: Mode = "recover") -> Healer:
     return Healer(mode, tools.declared_names, MAX_EVENT_BYTES, lambda: new_id("call_healed"))
 
 
-def turn(answering: ResponseStream, healer: Healer | None = None) -> Turn:
+def filter_for(request: ResponsesRequest | ChatRequest) -> Filter:
+    """What stands before the machine that answers `request`."""
+    healer = healer_for(request.tools)
+    return Unfenced(healer) if "response_format" in request.upstream else healer
+
+
+def turn(answering: ResponseStream, healer: Filter | None = None) -> Turn:
     return Turn(answering, healer or healer_for(table_of()), MAX_EVENT_BYTES)
 
 

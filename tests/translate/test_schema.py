@@ -161,7 +161,7 @@ def test_the_description_and_other_alphabets_are_in_the_instruction():
     ("answer", "text"),
     [
         ('{"name": "A", "age": 1}', '{"name": "A", "age": 1}'),
-        ('\n {"name":"A","age":1}\n\n', '{"name":"A","age":1}'),
+        ('\n {"name":"A","age":1}\n\n', '\n {"name":"A","age":1}\n\n'),
         ('```json\n{"name": "A", "age": 1}\n```', '{"name": "A", "age": 1}'),
         ('Here:\n```\n{"name": "```", "age": 1}\n```\nDone.', '{"name": "```", "age": 1}'),
         ('```python\nx = {}\n```\n```json\n{"name": "A", "age": 1}\n```', '{"name": "A", "age": 1}'),
