@@ -9,7 +9,7 @@ import secrets
 import string
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,11 +25,14 @@ from deepseek_proxy.simulator.wire import Answer, Identity, Shape
 
 FINGERPRINT: Final = "fp_simulator"
 _ALPHABET: Final = string.ascii_letters + string.digits
+Body = dict[str, Any]
 _BODY_PARTS: Final = 8  # what a fault can cut a body in one piece into
 
 
-def prepare(request: ChatRequest, state: State, wished: Sequence[Fault]) -> Iterator[Step]:
-    """The steps that send the answer to `request`. Raises `Refusal`."""
+def prepare(
+    request: ChatRequest, state: State, wished: Sequence[Fault], shaped: Callable[[Body], Body] = lambda b: b
+) -> Iterator[Step]:
+    """The steps that send the answer to `request`. Raises `Refusal`. `shaped` words a chunk, or the body."""
     prompt = cache.render(request)
     _check_window(request, prompt, state.config.context_window)
     try:
@@ -49,13 +52,14 @@ def prepare(request: ChatRequest, state: State, wished: Sequence[Fault]) -> Iter
     body = wire.completion(answer, identity, shape)
     state.cache.remember(request, prompt + cache.render_answer(body["choices"][0]["message"]))
     if not request.stream:
-        return _body(orjson.dumps(body), due)
+        return _body(orjson.dumps(shaped(body)), due)
     characters, seconds = turn.chunk_characters, turn.token_seconds
     chunks = wire.chunks(
         answer, identity, shape, state.config.chunk_characters if characters is None else characters
     )
     steps = _stream(
-        faults.on_chunks(list(chunks), due), state.config.token_seconds if seconds is None else seconds
+        faults.on_chunks([*map(shaped, chunks)], due),
+        state.config.token_seconds if seconds is None else seconds,
     )
     return faults.on_steps(steps, due)
 

@@ -6,7 +6,7 @@ Puts `rules` and `answering` on the network and keeps the record. Refuses to dec
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from deepseek_proxy import models
-from deepseek_proxy.simulator import answering, control, errors, faults, rules, search
+from deepseek_proxy.simulator import answering, control, errors, faults, fim, rules, search
 from deepseek_proxy.simulator.config import SimulatorConfig
 from deepseek_proxy.simulator.errors import Refusal
 from deepseek_proxy.simulator.faults import FaultError
@@ -52,19 +52,29 @@ def _chat(state: State) -> Blueprint:
 
     @routes.post("/chat/completions")
     @routes.post("/v1/chat/completions")
+    @routes.post("/beta/chat/completions")
     def chat_completions() -> Response:
         key = _paying_key()
         body = rules.check(request.get_data(), json_schema=state.config.json_schema)
-        asked = ChatRequest(body, key)
+        return answered(ChatRequest(body, key))
+
+    @routes.post("/beta/completions")
+    def completions() -> Response:
+        key = _paying_key()
+        return answered(fim.as_chat(fim.check(request.get_data()), key), fim.as_text)
+
+    def answered(
+        asked: ChatRequest, shaped: Callable[[answering.Body], answering.Body] = lambda b: b
+    ) -> Response:
         try:
             wished = faults.parse(request.headers.get(FAULT_HEADER, ""))
         except FaultError as problem:
             raise errors.invalid(f"Simulator: {problem}") from None
-        state.enter(key)
+        state.enter(asked.key)
         try:
-            steps = answering.prepare(asked, state, wished)
+            steps = answering.prepare(asked, state, wished, shaped)
         except BaseException:
-            state.leave(key)
+            state.leave(asked.key)
             raise
         return _played(steps, asked, g.record, state)
 

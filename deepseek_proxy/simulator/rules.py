@@ -52,15 +52,21 @@ def is_broke(key: str) -> bool:
 
 def check(raw: bytes, *, json_schema: bool = False) -> Body:
     """The body, when DeepSeek accepts it. Raises `Refusal`. `json_schema` opens that response format."""
-    body = _parsed(raw)
-    try:
-        shapes.REQUEST(body, "")
-    except shapes.Mistyped as problem:
-        raise errors.undeserialisable(str(problem)) from None
+    body = read(raw, shapes.REQUEST)
     for rule in _RULES:
         rule(body)
     if not json_schema and (body.get("response_format") or {}).get("type") in ("json_schema", "regex"):
         raise invalid("This response_format type is unavailable now")
+    return body
+
+
+def read(raw: bytes, shape: shapes.Reader) -> Body:
+    """The body, where its types are those of `shape`. Raises `Refusal`."""
+    body: Body = _parsed(raw)
+    try:
+        shape(body, "")
+    except shapes.Mistyped as problem:
+        raise errors.undeserialisable(str(problem)) from None
     return body
 
 
@@ -211,6 +217,10 @@ def _n(body: Body) -> None:
         raise invalid("Invalid n value (currently only n = 1 is supported)")
 
 
+def within(name: str, low: int, high: int) -> Callable[[Body], None]:
+    return _within(name, lambda value: low <= value <= high, f"[{low}, {high}]")
+
+
 def _within(name: str, valid: Callable[[float], bool], shown: str) -> Callable[[Body], None]:
     def rule(body: Body) -> None:
         value = body.get(name)
@@ -234,6 +244,13 @@ def _top_logprobs(body: Body) -> None:
         )
 
 
+_RANGES: Final[Sequence[Callable[[Body], None]]] = (
+    within("presence_penalty", -2, 2),
+    within("frequency_penalty", -2, 2),
+    within("temperature", 0, 2),
+    _within("top_p", lambda value: 0 < value <= 1, "(0, 1.0]"),
+)
+
 _RULES: Final[Sequence[Callable[[Body], None]]] = (
     _model,
     messages.present,
@@ -248,10 +265,10 @@ _RULES: Final[Sequence[Callable[[Body], None]]] = (
     _stream_options,
     _strict_together,
     _n,
-    _within("presence_penalty", lambda value: -2 <= value <= 2, "[-2, 2]"),
-    _within("frequency_penalty", lambda value: -2 <= value <= 2, "[-2, 2]"),
-    _within("temperature", lambda value: 0 <= value <= 2, "[0, 2]"),
-    _within("top_p", lambda value: 0 < value <= 1, "(0, 1.0]"),
+    *_RANGES,
     _top_logprobs,
-    _within("max_tokens", lambda value: 1 <= value <= MAX_OUTPUT_TOKENS, f"[1, {MAX_OUTPUT_TOKENS}]"),
+    within("max_tokens", 1, MAX_OUTPUT_TOKENS),
 )
+
+COMMON: Final[Sequence[Callable[[Body], None]]] = (_model, _stop, _stream_options, *_RANGES)
+"""Those of every completion, chat or not."""

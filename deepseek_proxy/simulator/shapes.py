@@ -257,6 +257,28 @@ def _stop(value: Any, path: str) -> None:
         raise Mistyped("expected a string or a list", path)
 
 
+_SAMPLING: Final[Mapping[str, Reader]] = {
+    "max_tokens": optional(unsigned(32)),
+    "temperature": optional(number),
+    "top_p": optional(number),
+    "frequency_penalty": optional(number),
+    "presence_penalty": optional(number),
+    "stop": optional(_stop),
+    "stream": optional(boolean),
+    "stream_options": optional(struct("ChatCompletionStreamOptions", include_usage=optional(boolean))),
+}
+
+COMPLETION_REQUEST: Final = struct(
+    "CompletionRequest",
+    model=string,
+    prompt=string,
+    suffix=optional(string),
+    echo=optional(boolean),
+    logprobs=optional(unsigned(8)),
+    **_SAMPLING,
+)
+"""The body of `POST /beta/completions`."""
+
 REQUEST: Final = struct(
     "ChatCompletionRequest",
     messages=sequence(_unlocated(_MESSAGE)),
@@ -269,15 +291,8 @@ REQUEST: Final = struct(
         )
     ),
     reasoning_effort=optional(one_of("none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max")),
-    max_tokens=optional(unsigned(32)),
-    temperature=optional(number),
-    top_p=optional(number),
-    frequency_penalty=optional(number),
-    presence_penalty=optional(number),
+    **_SAMPLING,
     n=optional(unsigned(8)),
-    stop=optional(_stop),
-    stream=optional(boolean),
-    stream_options=optional(struct("ChatCompletionStreamOptions", include_usage=optional(boolean))),
     logprobs=optional(boolean),
     top_logprobs=optional(unsigned(8)),
     response_format=optional(

@@ -116,6 +116,39 @@ def test_an_answer_bound_to_a_schema(client: OpenAI, backend: Backend) -> None:
     assert backend.bodies()[0]["response_format"] == {"type": "json_object"}
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_the_middle_of_a_text(client: OpenAI, stream: bool) -> None:
+    asked: dict[str, Any] = {
+        "model": "deepseek-v3",
+        "prompt": "say one two",
+        "suffix": "four",
+        "max_tokens": 99,
+    }
+    if not stream:
+        whole = client.completions.create(**asked)
+        assert (whole.choices[0].text, whole.choices[0].finish_reason) == ("one two", "stop")
+        assert whole.usage
+        return
+    # The SDK's type of a chunk has no finish reason that is null, which OpenAI's own chunks have.
+    with OpenAI(base_url=client.base_url, api_key=client.api_key, max_retries=0) as lenient:
+        chunks = [*lenient.completions.create(**asked, stream=True, stream_options={"include_usage": True})]
+    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == "one two"
+    assert chunks[-1].usage
+    assert (chunks[-1].choices, chunks[-2].choices[0].finish_reason) == ([], "stop")
+
+
+def test_deepseeks_words_about_a_wrong_completion(client: OpenAI, backend: Backend) -> None:
+    backend.refusals_expected = True
+    with pytest.raises(openai.BadRequestError, match=r"range of max_tokens is \[1, 4096\]"):
+        client.completions.create(model=MODEL, prompt="say one", max_tokens=5000)
+
+
+def test_a_message_that_is_begun(client: OpenAI, backend: Backend) -> None:
+    begun: Any = [*ASKED, {"role": "assistant", "content": "It is", "prefix": True}]
+    assert client.chat.completions.create(model=MODEL, messages=begun).choices[0].message.content
+    assert backend.records()[-1]["path"] == "/beta/chat/completions"
+
+
 def test_elder_functions(client: OpenAI, backend: Backend) -> None:
     backend.says({"calls": CALLS[:1]}, {"text": "Sunny."})
     fields: dict[str, Any] = {"model": MODEL, "functions": [TOOL["function"]]}
