@@ -47,6 +47,15 @@ const calls = {
   async retrieve() {
     return { answer: await client.models.retrieve(params) };
   },
+  // The helper that runs the tools it was given; each says what it was called with.
+  async runTools() {
+    const tools = params.tools.map((tool) => ({
+      ...tool,
+      function: { ...tool.function, parse: JSON.parse, function: (given) => `sunny in ${given.city}` },
+    }));
+    const runner = client.chat.completions.runTools({ ...params, tools });
+    return { answer: { text: await runner.finalContent(), messages: runner.messages } };
+  },
   // Any method of the client; of a list or a stream, all there is of it.
   async method() {
     const steps = params.path.split(".");

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from e2e.backend import Backend, added_messages
+from e2e.backend import Backend, added_messages, results
 from e2e.conftest import Start
 from e2e.node import Node
 from e2e.samples import CALLS, MODEL
@@ -51,6 +51,16 @@ def test_tools_round_trip(node: Node, backend: Backend) -> None:
     assert answer["choices"][0]["message"]["content"] == "Sunny in both."
     earlier, later = backend.bodies()
     assert added_messages(later, earlier)[0]["reasoning_content"] == "Two cities."
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_the_sdk_runs_the_tools(node: Node, backend: Backend, stream: bool) -> None:
+    backend.says({"reasoning": "Two cities.", "calls": CALLS}, {"text": "Sunny in both."})
+    ran = node("runTools", {"model": MODEL, "messages": ASKED, "tools": [TOOL], "stream": stream})["answer"]
+    assert ran["text"] == "Sunny in both."
+    earlier, later = backend.bodies()
+    assert added_messages(later, earlier)[0]["reasoning_content"] == "Two cities."
+    assert results(later) == ["sunny in Köln", "sunny in 北京"]
 
 
 def test_a_refusal(node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 import openai
@@ -114,6 +115,54 @@ def test_an_answer_bound_to_a_schema(client: OpenAI, backend: Backend) -> None:
     parsed = client.chat.completions.parse(model=MODEL, messages=ASKED, response_format=Stop)
     assert parsed.choices[0].message.parsed == Stop(city="Köln", nights=2)
     assert backend.bodies()[0]["response_format"] == {"type": "json_object"}
+
+
+def test_a_fenced_answer_is_parsed_while_it_streams(client: OpenAI, backend: Backend) -> None:
+    backend.says({"text": '```json\n{"city": "Köln", "nights": 2}\n```'})
+    with client.chat.completions.stream(model=MODEL, messages=ASKED, response_format=Stop) as stream:
+        parsed = stream.get_final_completion().choices[0].message.parsed
+    assert parsed == Stop(city="Köln", nights=2)
+
+
+@pytest.mark.parametrize("searches", [False, True], ids=["tools", "tools and search"])
+@pytest.mark.parametrize("keeps_thinking", [True, False], ids=["kept", "dropped"])
+def test_every_request_of_a_long_conversation_begins_with_the_one_before(
+    start: Start, backend: Backend, keeps_thinking: bool, searches: bool
+) -> None:
+    """Twenty turns, whether or not the client sends the thinking back.
+
+    What the gateway has to remember, another worker may not know yet when a client goes on within milliseconds.
+    """
+    settings: dict[str, object] = {"web_search": "deepseek"} if searches else {}
+    remembers = searches or not keeps_thinking
+    gateway = start(f"remembers {searches}", **settings) if remembers else start("team", workers=3)
+    model = "deepseek-r1-search" if searches else MODEL
+    query = {"name": "web_search", "arguments": {"query": "blue sky"}}
+    for turn in range(20):
+        looks = [{"reasoning": f"Search {turn}.", "calls": [query]}] if searches else []
+        called = {"reasoning": f"Look {turn}.", "text": f"Looking {turn}.", "calls": CALLS}
+        backend.says(called, *looks, {"reasoning": f"Seen {turn}.", "text": f"Sunny {turn} [1]."})
+    history: list[Any] = []
+    with client_of(gateway) as client:
+        for turn in range(20):
+            history.append({"role": "user", "content": f"Question {turn}"})
+            while True:
+                way = "streamed" if turn % 2 else "create"
+                message = ask(client, way, model=model, messages=history, tools=[TOOL]).choices[0].message
+                said = message.to_dict()
+                if not keeps_thinking:
+                    del said["reasoning_content"]
+                history.append(said)
+                if not message.tool_calls:
+                    break
+                history += [
+                    {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+                    for call in message.tool_calls
+                ]
+    bodies = backend.bodies()
+    assert len(bodies) == 20 * (3 if searches else 2)
+    for earlier, later in pairwise(bodies):
+        added_messages(later, earlier)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
