@@ -131,7 +131,8 @@ def test_every_request_of_a_long_conversation_begins_with_the_one_before(
 ) -> None:
     """Twenty turns, whether or not the client sends the thinking back.
 
-    What the gateway has to remember, another worker may not know yet when a client goes on within milliseconds.
+    What the gateway has to remember, another worker may not know yet when a client goes on within
+    milliseconds.
     """
     settings: dict[str, object] = {"web_search": "deepseek"} if searches else {}
     remembers = searches or not keeps_thinking
