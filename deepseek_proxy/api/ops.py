@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 
 from deepseek_proxy.api import auth
-from deepseek_proxy.api.gateway import current_gateway
+from deepseek_proxy.api.gateway import Gateway, current_gateway
 from deepseek_proxy.consistency import is_loopback
-from deepseek_proxy.errors import PermissionDenied
+from deepseek_proxy.errors import NotFound, PermissionDenied
+from deepseek_proxy.ops.metrics import Level
+from deepseek_proxy.store.ledger.base import LedgerUnavailable
+from deepseek_proxy.upstream import overview
 from deepseek_proxy.version import __version__
 
+logger = logging.getLogger(__name__)
 blueprint = Blueprint("ops", __name__)
 
 
@@ -44,8 +49,33 @@ def metrics() -> Response:
         raise PermissionDenied(
             "Metrics are served to this machine, and to others who send the admin key as a bearer token."
         )
-    body, content_type = gateway.metrics.render()
+    body, content_type = gateway.metrics.render(_levels(gateway))
     return Response(body, content_type=content_type)
+
+
+@blueprint.get("/admin/accounts")
+def accounts() -> Response:
+    """How the accounts and the proxies are doing, for those who may see the metrics."""
+    gateway = current_gateway()
+    if not _is_local() and not auth.is_admin(request, gateway.settings):
+        raise PermissionDenied(
+            "Accounts are shown to this machine, and to others who send the admin key as a bearer token."
+        )
+    client = gateway.client
+    if client.accounts is None:
+        raise NotFound("The gateway has no list of accounts: see docs/accounts.md.")
+    return jsonify(overview.accounts_page(client, client.accounts))
+
+
+def _levels(gateway: Gateway) -> list[Level]:
+    accounts = gateway.client.accounts
+    if accounts is None:
+        return []
+    try:
+        return list(overview.levels(accounts))
+    except LedgerUnavailable as error:
+        logger.warning("The metrics lack the accounts: %s", error.message)
+        return []
 
 
 def _is_local() -> bool:

@@ -5,7 +5,18 @@ Each subcommand is a module. Refuses to know how a request is answered.
 
 import click
 
-from deepseek_proxy.cli import check, codex, config, demo, install_service, keys, serve, setup, simulate
+from deepseek_proxy.cli import (
+    accounts,
+    check,
+    codex,
+    config,
+    demo,
+    install_service,
+    keys,
+    serve,
+    setup,
+    simulate,
+)
 from deepseek_proxy.version import __version__
 
 
@@ -15,5 +26,5 @@ def main() -> None:
     """A gateway that runs Codex and OpenAI-SDK apps on DeepSeek."""
 
 
-for _module in (serve, setup, codex, demo, simulate, check, config, keys, install_service):
+for _module in (serve, setup, codex, demo, simulate, check, accounts, config, keys, install_service):
     main.add_command(_module.command)

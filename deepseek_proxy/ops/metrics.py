@@ -17,8 +17,9 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ from deepseek_proxy.ops.record import RequestRecord
 from deepseek_proxy.ops.store_metrics import StoreMetrics
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
 
 MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX: Final = "deepseek_proxy"
@@ -42,6 +43,16 @@ _FOLDER_PREFIX: Final = "deepseek-proxy-metrics-"
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A gauge that is read when it is asked for; it means the same whichever worker says it."""
+
+    name: str
+    help_text: str
+    labels: Mapping[str, str]
+    value: float
 
 
 class Metrics:
@@ -97,6 +108,13 @@ class Metrics:
         self._unknown_fields = counter("unknown_fields_total", "Request fields that were ignored.", "dialect")
         self._seal_failures = counter("seal_failures_total", "Sealed items that did not open.", "reason")
         self.store = StoreMetrics(registry)
+        self._account_answers = counter(
+            "account_answers_total", "Requests that an account was used for last.", "account", "status"
+        )
+        self._account_tokens = counter("account_tokens_total", "Tokens of an account.", "account", "kind")
+        self._account_cost = counter(
+            "account_cost_usd_total", "US dollars that an account is charged for.", "account"
+        )
         # A series that begins with its first event hides that event from `increase()`, and so from alerts.
         for kind in _upstream_kinds(ProxyError):
             self._upstream_errors.labels(kind)
@@ -126,6 +144,9 @@ class Metrics:
             self._heartbeats.inc(record.heartbeats)
         if record.client_gone:
             self._departures.labels(dialect).inc()
+        if record.account is not None:
+            self._account_answers.labels(record.account, str(record.status)).inc()
+            self._account_cost.labels(record.account).inc(record.cost_usd or 0)
         for kind, count in record.repairs.items():
             self._repairs.labels(kind).inc(count)
         if record.unknown_fields:
@@ -141,6 +162,8 @@ class Metrics:
         ):
             if count > 0:
                 self._tokens.labels(model, kind).inc(count)
+                if record.account is not None:
+                    self._account_tokens.labels(record.account, kind).inc(count)
 
     def upstream_failed(self, error: ProxyError) -> None:
         """Counts one failed attempt, also one that is made again, or an answer that failed on its way.
@@ -171,17 +194,45 @@ class Metrics:
         finally:
             self._open_websockets.dec()
 
-    def render(self) -> tuple[bytes, str]:
-        """The exposition of all workers' numbers, and its content type."""
-        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
+    def render(self, levels: Iterable[Level] = ()) -> tuple[bytes, str]:
+        """The exposition of all workers' numbers and of `levels`, and its content type."""
+        from prometheus_client import CONTENT_TYPE_LATEST
+
+        return self._counted() + _exposition(levels), CONTENT_TYPE_LATEST
+
+    def _counted(self) -> bytes:
+        from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 
         folder = os.environ.get(MULTIPROCESS_VARIABLE)
         if folder is None:
-            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+            return generate_latest(self._registry)
         registry = CollectorRegistry()  # read from the folder, this worker's numbers included
         multiprocess.MultiProcessCollector(registry)
         with _locked(folder, fcntl.LOCK_SH):
-            return generate_latest(registry), CONTENT_TYPE_LATEST
+            return generate_latest(registry)
+
+
+def _exposition(levels: Iterable[Level]) -> bytes:
+    from prometheus_client import CollectorRegistry, Metric, generate_latest
+
+    registry = CollectorRegistry()
+    gauges: dict[str, Metric] = {}
+    for level in levels:
+        if level.name not in gauges:
+            gauges[level.name] = Metric(f"{PREFIX}_{level.name}", level.help_text, "gauge")
+        gauges[level.name].add_sample(f"{PREFIX}_{level.name}", dict(level.labels), level.value)
+    registry.register(_Levels(list(gauges.values())))
+    return generate_latest(registry)
+
+
+class _Levels:
+    """What a registry asks for its metrics."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
 
 
 def prepare_folder(parent: str | None) -> str | None:

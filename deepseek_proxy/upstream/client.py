@@ -5,6 +5,7 @@ Sends what it is given, byte for byte. Refuses to know any dialect.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ CHAT_COMPLETIONS: Final = "/chat/completions"
 PREFIX_COMPLETIONS: Final = "/beta/chat/completions"
 COMPLETIONS: Final = "/beta/completions"
 BALANCE: Final = "/user/balance"
+MODELS: Final = "/models"
 SEARCH: Final = "/v1/tools/search"
 FETCH: Final = "/v1/tools/fetch"
 _FIRST_PAUSE_SECONDS: Final = 0.5
@@ -51,7 +53,8 @@ Refusal = Callable[[int, Mapping[str, str], bytes], ProxyError]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST; of `BALANCE`, a GET. `key` is a caller's own DeepSeek key; None: the gateway's accounts.
+    """One POST; of `BALANCE` and `MODELS`, a GET. `key` is a caller's own DeepSeek key; None: the gateway's
+    accounts.
 
     `mend` gets one chance to return a better body for one that was refused.
 
@@ -143,6 +146,11 @@ class Client:
         on the monotonic clock; None: now.
         """
         return Call(lambda call: self._answer(request, call), clocks or self._clocks, since)
+
+    def inquire(self, member: Member, path: str, clocks: Clocks) -> Call:
+        """Asks an account about itself, once: `MODELS` or `BALANCE`. That takes no place there."""
+        request = Request(b"", member.key, False, f"req_{secrets.token_hex(16)}", lambda _: None, path)
+        return Call(lambda call: self._try(request, call, _Route.to(member, self._own)), clocks)
 
     def close(self) -> None:
         """Closes the pooled connections."""
@@ -258,7 +266,7 @@ class Client:
     def _prepare(self, request: Request, route: _Route) -> requests.PreparedRequest:
         template = self._prepared.get((route.base_url, request.path))
         if template is None:
-            method = "GET" if request.path == BALANCE else "POST"
+            method = "GET" if request.path in (BALANCE, MODELS) else "POST"
             template = self._connections.prepare(method, _url(route.base_url, request.path))
             self._prepared[route.base_url, request.path] = template
         prepared, body = template.copy(), request.body
@@ -286,7 +294,7 @@ def _may_be_tried_again(error: BaseException) -> bool:
 
 def _url(base: str, path: str) -> str:
     """`base` may have a version in it, which is that of the chat: other paths stand beside it."""
-    return (base if path == CHAT_COMPLETIONS else base.removesuffix("/v1")) + path
+    return (base if path in (CHAT_COMPLETIONS, MODELS) else base.removesuffix("/v1")) + path
 
 
 def _pool(settings: Settings, books: Books) -> ProxyPool | None:

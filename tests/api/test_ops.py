@@ -106,3 +106,43 @@ def test_readiness_ends_with_the_order_to_stop_and_health_does_not(app):
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
     assert get(client, "127.0.0.1") == 200
+
+
+ACCOUNTS = [{"name": "a", "api_key": "sk-canary", "base_url": "http://127.0.0.1:9"}]
+
+
+def test_accounts_are_shown_to_those_who_may_see_the_metrics(tmp_path):
+    client = make(tmp_path, admin_key=ADMIN_KEY, accounts=ACCOUNTS).test_client()
+    stranger = {"REMOTE_ADDR": STRANGER}
+    assert client.get("/admin/accounts", environ_overrides=stranger).status_code == 403
+    key = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    response = client.get("/admin/accounts", environ_overrides=stranger, headers=key)
+    assert response.status_code == 200
+    assert [entry["name"] for entry in response.json["accounts"]] == ["a"]
+    assert b"canary" not in response.data
+    assert client.get("/admin/accounts").status_code == 200
+    logs.close()
+
+
+def test_without_accounts_there_is_no_page_of_them(tmp_path):
+    assert make(tmp_path).test_client().get("/admin/accounts").status_code == 404
+    logs.close()
+
+
+def test_the_metrics_have_the_accounts(tmp_path):
+    client = make(tmp_path, accounts=ACCOUNTS).test_client()
+    text = client.get("/metrics").get_data(as_text=True)
+    assert 'deepseek_proxy_account_out{account="a",reason="none"} 0.0' in text
+    assert 'deepseek_proxy_account_requests_limit{group="a",model="deepseek-flash"} 2500.0' in text
+    assert text.count("# TYPE deepseek_proxy_account_out gauge") == 1
+    logs.close()
+
+
+def test_metrics_without_a_ledger_are_metrics_all_the_same(tmp_path):
+    (tmp_path / "ledger.db").write_bytes(b"no database" * 100)
+    client = make(tmp_path, accounts=ACCOUNTS).test_client()
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert b"deepseek_proxy_account_out" not in response.data
+    assert client.get("/admin/accounts").status_code == 503
+    logs.close()

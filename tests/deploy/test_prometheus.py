@@ -15,8 +15,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from deepseek_proxy.errors import RateLimited
-from deepseek_proxy.ops.metrics import Metrics
+from deepseek_proxy.ops.metrics import Level, Metrics
 from deepseek_proxy.ops.record import RequestRecord
+from deepseek_proxy.upstream.overview import LEVELS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -76,13 +77,15 @@ def exposed() -> dict[str, set[str]]:
             client_gone=True,
             repairs={"a": 1},
             unknown_fields=("b",),
+            account="a",
         )
     )
     metrics.upstream_failed(RateLimited("x"))
     metrics.seal_failed("foreign")
+    levels = [Level(name, text, dict.fromkeys(labels, "x"), 1) for name, (text, labels) in LEVELS.items()]
     found: dict[str, set[str]] = {"up": set()}
     for name, labels in re.findall(
-        r"^(deepseek_proxy_\w+)(?:\{(.*)\})? ", metrics.render()[0].decode(), re.M
+        r"^(deepseek_proxy_\w+)(?:\{(.*)\})? ", metrics.render(levels)[0].decode(), re.M
     ):
         found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels))
     return found

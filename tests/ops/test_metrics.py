@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deepseek_proxy.errors import RateLimited, UpstreamTimeout
 from deepseek_proxy.models import MODELS
-from deepseek_proxy.ops.metrics import Metrics, dialect_label, mark_dead, model_label, prepare_folder
+from deepseek_proxy.ops.metrics import Level, Metrics, dialect_label, mark_dead, model_label, prepare_folder
 from deepseek_proxy.ops.record import RequestRecord
+from deepseek_proxy.upstream.overview import LEVELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -42,6 +43,7 @@ RECORD = RequestRecord(
     heartbeats=2,
     client_gone=True,
     attempts=3,
+    account="main",
     repairs={"orphan_result": 2, "missing_result": 1},
     unknown_fields=("a", "b"),
 )
@@ -318,8 +320,9 @@ def test_the_page_lists_every_series_with_its_type_and_labels(metrics):
     metrics.observe_request(RECORD)
     metrics.upstream_failed(RateLimited("x"))
     metrics.seal_failed("foreign")
+    levels = [Level(name, text, dict.fromkeys(labels, "x"), 1) for name, (text, labels) in LEVELS.items()]
     exposed = {}
-    for family in text_string_to_metric_families(metrics.render()[0].decode()):
+    for family in text_string_to_metric_families(metrics.render(levels)[0].decode()):
         name = family.name + "_total" if family.type == "counter" else family.name
         exposed[name] = (
             family.type,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import deepseek
+from harness import deepseek, redis_server
 from harness.accounts import Accounts, account, held_until, in_turns
 from harness.fake_upstream import FakeUpstream
 
@@ -105,6 +105,20 @@ def gateway(tmp_path: Path, upstream: FakeUpstream, fake: Accounts) -> Iterator[
 Make = Callable[..., Gateway]
 
 
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with redis_server.running() as url:
+        yield url
+
+
+@pytest.fixture(params=["workers", "machines"])
+def shared(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What gateways share: a folder, as the workers of one machine do, or a Redis."""
+    if request.param == "workers":
+        return {}
+    return {"store_url": request.getfixturevalue("redis_url")}
+
+
 # -- where requests go ----------------------------------------------------------------------------
 
 
@@ -125,10 +139,10 @@ def test_the_load_is_shared_by_weight(gateway: Make, fake: Accounts) -> None:
         call.close()
 
 
-def test_a_conversation_stays_where_it_began(gateway: Make, fake: Accounts) -> None:
-    one = gateway(account("a"), account("b"), account("c"), account("d"))
+def test_a_conversation_stays_where_it_began(gateway: Make, fake: Accounts, shared: dict[str, str]) -> None:
+    one = gateway(*map(account, "abcd"), **shared)
     homes = {talk: one.ask(talk) for talk in map(str, range(12))}
-    other_worker = gateway(account("a"), account("b"), account("c"), account("d"))
+    other_worker = gateway(*map(account, "abcd"), **shared)
     for _ in range(3):
         assert {talk: other_worker.ask(talk) for talk in homes} == homes
     assert len(set(homes.values())) > 1
@@ -198,14 +212,14 @@ def test_a_single_key_opens_no_ledger(upstream: FakeUpstream, tmp_path: Path) ->
 # -- how many at once -----------------------------------------------------------------------------
 
 
-def test_a_limit_is_kept_over_several_workers(gateway: Make, fake: Accounts) -> None:
+def test_a_limit_is_kept_over_several_gateways(gateway: Make, fake: Accounts, shared: dict[str, str]) -> None:
     def slow(request: Any, wire: Any) -> None:
         time.sleep(0.02)
         deepseek.answers()(request, wire)
 
     fake.handlers["a"] = slow
-    one = gateway(account("a", max_concurrency=2))
-    two = gateway(account("a", max_concurrency=2))
+    one = gateway(account("a", max_concurrency=2), **shared)
+    two = gateway(account("a", max_concurrency=2), **shared)
     ends = {}
     calls = []
     for number in range(30):
@@ -226,10 +240,12 @@ def test_a_limit_is_kept_over_several_workers(gateway: Make, fake: Accounts) -> 
     assert fake.most == {"a": 2}
 
 
-def test_those_who_wait_are_served_in_their_order(gateway: Make, fake: Accounts) -> None:
+def test_those_who_wait_are_served_in_their_order(
+    gateway: Make, fake: Accounts, shared: dict[str, str]
+) -> None:
     go_on = threading.Event()
     fake.handlers["a"] = in_turns(held_until(go_on), deepseek.answers())
-    one, two = gateway(account("a", max_concurrency=1)), gateway(account("a", max_concurrency=1))
+    one, two = (gateway(account("a", max_concurrency=1), **shared) for _ in range(2))
     first = one.open()
     while not first.read():
         pass
