@@ -8,6 +8,7 @@ Refuses to know the gateway's inside.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import time
@@ -55,6 +56,7 @@ class Upstream:
         self.answered: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.under_way: defaultdict[str, set[_Connection]] = defaultdict(set)
+        self.connections: set[asyncio.Transport] = set()
         self.dice = random.Random(1)
         self._server: asyncio.Server | None = None
 
@@ -63,9 +65,13 @@ class Upstream:
         self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        for connection in list(self.connections):
+            connection.abort()
+        while self.connections:
+            await asyncio.sleep(0.01)
 
     def begins(self, connection: _Connection, account: str) -> None:
         self.asked[account] += 1
@@ -84,8 +90,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._upstream.connections.add(transport)
 
     def connection_lost(self, _: Exception | None) -> None:
+        self._upstream.connections.discard(self._transport)
         self._ends()
 
     def is_left(self) -> bool:
@@ -194,9 +202,13 @@ class Crowd:
             self.longest = max(self.longest, time.monotonic() - began)
             if outcome in ("left", "broken", "failed") and connection is not None:
                 connection[1].close()
+                with contextlib.suppress(OSError):
+                    await connection[1].wait_closed()
                 connection = None
         if connection is not None:
             connection[1].close()
+            with contextlib.suppress(OSError):
+                await connection[1].wait_closed()
 
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dice: random.Random, *, leaves: bool
