@@ -123,6 +123,11 @@ def _clients(settings: Settings) -> Finding:
 
 
 def _key(settings: Settings) -> Finding:
+    if settings.accounts:
+        count = len(settings.accounts)
+        unused = "; deepseek_api_key is not used beside them" if settings.deepseek_api_key else ""
+        detail = f"{count} account{'s'[: count != 1]}{unused}"
+        return Finding("note" if unused else "ok", "key", detail, "deepseek-proxy accounts check asks each")
     if settings.deepseek_api_key:
         return Finding("ok", "key", "configured; used for requests that bring none of their own")
     return Finding("note", "key", "none configured", "each client sends its own, or set DEEPSEEK_API_KEY")

@@ -73,7 +73,7 @@ def command(
 @contextlib.contextmanager
 def _gateway(settings: Settings, config_file: Path | None, simulate: bool, key: str) -> Iterator[int]:
     """Gives the port. Where clients have keys, `key` is one, too."""
-    options = {"keys": key} if settings.asks_for_keys else {}
+    options: dict[str, object] = {"keys": key} if settings.asks_for_keys else {}
     if config_file is not None:
         os.environ[CONFIG_VARIABLE] = str(config_file.absolute())
     if not simulate:
@@ -82,11 +82,11 @@ def _gateway(settings: Settings, config_file: Path | None, simulate: bool, key: 
         return
     from deepseek_proxy.simulator import running
 
+    # Nothing of the configuration may lead out of this machine.
+    options |= {"deepseek_api_key": "sk-simulator", "accounts": "[]", "proxy_pool_enabled": False}
     with (
         running() as upstream,
-        running_gateway(
-            inherit=True, upstream_url=upstream, deepseek_api_key="sk-simulator", **options
-        ) as port,
+        running_gateway(inherit=True, upstream_url=upstream, **options) as port,
     ):
         yield port
 

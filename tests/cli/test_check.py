@@ -280,3 +280,13 @@ def test_no_store_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = findings("store")
     assert finding.level == "fail"
     assert "canary" not in finding.detail
+
+
+def test_accounts_have_a_check_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_PROXY_ACCOUNTS", f'["{KEY}", "sk-other"]')
+    (found,) = findings("key")
+    assert (found.level, found.detail) == ("note", "2 accounts; deepseek_api_key is not used beside them")
+    assert found.advice == "deepseek-proxy accounts check asks each"
+    monkeypatch.delenv("DEEPSEEK_API_KEY")
+    (found,) = findings("key")
+    assert (found.level, found.detail) == ("ok", "2 accounts")

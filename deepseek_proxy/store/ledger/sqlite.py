@@ -118,7 +118,7 @@ class SqliteLedger:
 
     def held(self, names: Sequence[str]) -> dict[str, int]:
         with self._reading_the_living():
-            return {n: self._one("SELECT leases FROM held WHERE name = ?", n) or 0 for n in names}
+            return dict.fromkeys(names, 0) | self._found("SELECT name, leases FROM held", names)
 
     # -- queues -----------------------------------------------------------------------------------
 
@@ -157,8 +157,8 @@ class SqliteLedger:
 
     def read(self, names: Sequence[str]) -> dict[str, int]:
         with self._reading():
-            query = "SELECT total FROM counters WHERE name = ? AND until > ?"
-            return {name: self._one(query, name, self._clock()) or 0 for name in names}
+            found = self._found("SELECT name, total FROM counters", names, self._clock())
+            return dict.fromkeys(names, 0) | found
 
     # -- rates ------------------------------------------------------------------------------------
 
@@ -181,14 +181,11 @@ class SqliteLedger:
             self._db.execute("DELETE FROM marks WHERE name = ?", (name,))
 
     def marks(self, names: Sequence[str]) -> dict[str, Mark]:
-        found = {}
         with self._reading():
             now = self._clock()
-            for name in names:
-                row = self._row("SELECT text, until FROM marks WHERE name = ? AND until > ?", name, now)
-                if row is not None:
-                    found[name] = Mark(row[0], row[1] - now)
-        return found
+            query = f"SELECT name, text, until FROM marks WHERE until > ? AND name IN ({_places(names)})"  # noqa: S608
+            rows = self._db.execute(query, (now, *names)).fetchall()
+        return {name: Mark(text, until - now) for name, text, until in rows}
 
     def close(self) -> None:
         with self._lock:
@@ -241,6 +238,11 @@ class SqliteLedger:
             self._db.execute("DELETE FROM rates WHERE until <= ?", (now,))
             self._db.execute("DELETE FROM marks WHERE until <= ?", (now,))
             self._db.execute("DELETE FROM held WHERE leases = 0")
+
+    def _found(self, query: str, names: Sequence[str], now: float | None = None) -> dict[str, int]:
+        """The numbers that `query` has for the names, of those that have not expired `now`."""
+        query += f" WHERE name IN ({_places(names)})" + (" AND until > ?" if now is not None else "")
+        return dict(self._db.execute(query, (*names, *([now] if now is not None else []))).fetchall())
 
     def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
@@ -301,6 +303,11 @@ class SqliteLedger:
             raise LedgerUnavailable(
                 f"The gateway's own records ({self._path.name}) cannot be used: {error}", retry_after=5
             ) from error
+
+
+def _places(names: Sequence[str]) -> str:
+    """Placeholders for so many values: nothing but these is written into a statement."""
+    return ", ".join("?" * len(names))
 
 
 def _statements(script: str) -> Iterator[str]:
