@@ -24,8 +24,6 @@ TABLE = {
     "BodyCutOff": (Fault.CLIENT, 400, None, False),
     "BodyTooLarge": (Fault.CLIENT, 413, "request_too_large", False),
     "UnsupportedEncoding": (Fault.CLIENT, 415, "unsupported_content_encoding", False),
-    "LimitReached": (Fault.CLIENT, 429, "rate_limit_exceeded", True),
-    "BudgetSpent": (Fault.CLIENT, 429, "insufficient_quota", False),
     "UpgradeRequired": (Fault.CLIENT, 426, "websocket_unavailable", False),
     "QuotaExhausted": (Fault.ACCOUNT, 402, "insufficient_quota", False),
     "RateLimited": (Fault.ACCOUNT, 429, "rate_limit_exceeded", True),
