@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -48,8 +49,9 @@ def read_no_more(request: Request) -> None:
     """Lets the connection end with this answer. Servers set the header `Connection` themselves."""
     sock = socket_of(request)
     if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RD)
+        # A duplicate, because a TLS socket forgets its session when it is shut down, and goes on in plain text.
+        with suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RD)
 
 
 def watch(request: Request) -> Callable[[], bool]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Request
 from harness import deepseek
+from harness.certificates import self_signed
 from harness.fake_upstream import FakeUpstream
 from harness.wire import Handler, Wire
 from werkzeug.test import EnvironBuilder
@@ -296,3 +300,27 @@ def test_a_stream_that_is_known_as_a_whole() -> None:
     response = streaming.respond_whole(b"event: x\n\n")
     assert (response.mimetype, response.data) == ("text/event-stream", b"event: x\n\n")
     assert response.headers["X-Accel-Buffering"] == "no"
+
+
+def test_an_answer_over_tls_stays_secret_when_no_more_is_read(tmp_path: Path) -> None:
+    """A socket of Python's that is shut down itself sends what follows in plain text."""
+    trusted, context = self_signed(tmp_path, "server")
+    near, far = socket.socketpair()
+    with near, far:
+        served: list[Any] = []
+
+        def serve() -> None:
+            with context.wrap_socket(near, server_side=True) as sock:
+                served.append(sock.recv(10))
+                environ = {**EnvironBuilder().get_environ(), "gunicorn.socket": sock}
+                streaming.read_no_more(Request(environ))
+                sock.sendall(b"the answer")
+
+        server = threading.Thread(target=serve)
+        server.start()
+        client = ssl.create_default_context(cafile=trusted)
+        with client.wrap_socket(far, server_hostname="127.0.0.1") as sock:
+            sock.sendall(b"request")
+            assert sock.recv(100) == b"the answer"
+        server.join()
+        assert served == [b"request"]
