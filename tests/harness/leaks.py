@@ -85,7 +85,10 @@ def _leaks(gateway: Gateway, upstream: FakeUpstream, before: dict[int, Footprint
         pooled += now.upstream_sockets
         if now.threads > was.threads + SPARE_THREADS[gateway.server]:
             found.append(f"{was.threads} threads became {now.threads}")
-        if more := Counter(now.files) - Counter(was.files):
+        more = Counter(now.files) - Counter(was.files)
+        # SQLite keeps the descriptor of a connection that was closed beside others, for the next one.
+        more -= Counter(name for name in more if name.endswith("/store.db"))
+        if more:
             found.append(f"files that were not open before: {sorted(more.elements())}")
         if now.client_sockets > was.client_sockets:
             found.append(f"{now.client_sockets} sockets of clients are open")
