@@ -49,7 +49,7 @@ def read_no_more(request: Request) -> None:
     """Lets the connection end with this answer. Servers set the header `Connection` themselves."""
     sock = socket_of(request)
     if sock is not None:
-        # A duplicate, because a TLS socket forgets its session when it is shut down, and goes on in plain text.
+        # A duplicate: a TLS socket that is shut down forgets its session, and goes on in plain text.
         with suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RD)
 
