@@ -8,6 +8,7 @@ account (`standing`) is known to all workers through the ledger. Refuses to know
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,9 @@ OTHER_CONCURRENCY: Final = models.PRO.max_concurrency
 NANODOLLARS: Final = 1_000_000_000
 KEPT: Final = timedelta(days=2)
 """How long the sums of a day are kept."""
+
+LATELY_SECONDS: Final = 0.1
+"""So long those who wait believe what another of them has seen."""
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +177,7 @@ class Accounts:
         self._max_waiting = settings.account_queue
         self._wait_seconds = settings.account_queue_seconds
         self._room = WaitingRoom()
+        self._lately: dict[tuple[str, ...], tuple[float, dict[str, Standing]]] = {}
 
     def limits(self) -> int:
         """How many limits there are: so many accounts can be tried before all are known."""
@@ -187,8 +192,9 @@ class Accounts:
         able = [member for member in self.members if member.can(wish)]
         if not able:
             raise _nobody(wish)
-        seat = self._try(able, wish, None)
-        return seat if seat is not None else self._wait(able, wish, call)
+        seen = self._see(able, wish)
+        seat = self._try(able, wish, seen, self._loads(able, wish))
+        return seat if seat is not None else self._wait(able, wish, call, seen.knows)
 
     # -- what seats tell --------------------------------------------------------------------------
 
@@ -252,15 +258,42 @@ class Accounts:
         standings = {member.name: _standing(marks.get(member.standing)) for member in able}
         return _Seen(standings, marks.get(wish.sticky))
 
-    def _try(self, able: Sequence[Member], wish: Wish, ticket: Ticket | None) -> Seat | None:
+    def _see_lately(self, able: Sequence[Member], knows: Mark | None) -> _Seen:
+        """As others who wait have seen it a moment ago: they all ask the same."""
+        names, now = tuple(member.name for member in able), time.monotonic()
+        when, standings = self._lately.get(names, (-math.inf, {}))
+        if now - when > LATELY_SECONDS:
+            standings = self.standings(able)
+            self._lately[names] = now, standings
+        return _Seen(standings, knows)
+
+    def _loads(self, able: Sequence[Member], wish: Wish) -> dict[str, float]:
+        """How busy each is, by name."""
+        names = {member.name: member.hold(wish.model).name for member in able}
+        held = self.books.ledger.held(sorted(set(names.values())))
+        return {member.name: (held[names[member.name]] + 1) / member.account.weight for member in able}
+
+    def _try(
+        self,
+        able: Sequence[Member],
+        wish: Wish,
+        seen: _Seen,
+        loads: Mapping[str, float],
+        ticket: Ticket | None = None,
+    ) -> Seat | None:
         """A seat at the best account that has one. Raises `NoAccount` where waiting is of no use."""
-        now, seen = self._clock(), self._see(able, wish)
+        now = self._clock()
         usable = [member for member in able if not seen.standings[member.name].is_out(now)]
         if not usable:
             self._check_hope(seen.standings.values(), now)
             return None
         fresh = [member for member in usable if member.name not in wish.tried]
-        choices = self._ranked(fresh or usable, wish, seen.knowing)
+
+        def rank(member: Member) -> tuple[bool, float, float]:
+            """The one that knows the conversation, then the others, the one with least to do first."""
+            return member.name != seen.knowing, loads.get(member.name, 0), random.random()  # noqa: S311
+
+        choices = sorted(fresh or usable, key=rank)
         holds = []
         for member in choices:
             hold, standing = member.hold(wish.model), seen.standings[member.name]
@@ -271,17 +304,6 @@ class Accounts:
         lease = self.books.holdings.acquire(holds, ticket)
         return None if lease is None else Seat(self, choices[lease.choice], lease, wish, seen)
 
-    def _ranked(self, members: Sequence[Member], wish: Wish, knowing: str | None) -> list[Member]:
-        """The one that knows the conversation, then the others, the one with least to do first."""
-        names = {member.name: member.hold(wish.model).name for member in members}
-        held = self.books.ledger.held(sorted(set(names.values())))
-
-        def rank(member: Member) -> tuple[bool, float, float]:
-            load = (held[names[member.name]] + 1) / member.account.weight
-            return member.name != knowing, load, random.random()  # noqa: S311  # a tie is no secret
-
-        return sorted(members, key=rank)
-
     def _check_hope(self, standings: Iterable[Standing], now: float) -> None:
         """Raises `NoAccount` where none comes back before a request has waited too long."""
         back = {standing.until - now: standing.is_refused() for standing in standings}
@@ -291,7 +313,7 @@ class Accounts:
                 retry_after=min(back),
             )
 
-    def _wait(self, able: Sequence[Member], wish: Wish, call: Call) -> Seat:
+    def _wait(self, able: Sequence[Member], wish: Wish, call: Call, knows: Mark | None) -> Seat:
         names = sorted({member.hold(wish.model).name for member in able})
         ticket = self.books.holdings.enter(names, self._max_waiting)
         if ticket is None:
@@ -299,22 +321,28 @@ class Accounts:
         seat = None
         try:
             with self._room.joined(ticket) as waiter:
-                seat = self._wait_for_turn(able, wish, call, waiter)
+                seat = self._wait_for_turn(able, wish, call, waiter, knows)
+                waiter.is_served = True
         finally:
             call.abort_with(None)
             if seat is None:
                 self.books.holdings.leave(ticket)
         return seat
 
-    def _wait_for_turn(self, able: Sequence[Member], wish: Wish, call: Call, waiter: Waiter) -> Seat:
+    def _wait_for_turn(
+        self, able: Sequence[Member], wish: Wish, call: Call, waiter: Waiter, knows: Mark | None
+    ) -> Seat:
         give_up = time.monotonic() + self._wait_seconds
         while True:
             call.abort_with(waiter.wake)  # raises where the call was given up
             left = give_up - time.monotonic()
             if left <= 0:
                 raise Saturated("All accounts of the gateway are busy.", retry_after=BUSY_RETRY_SECONDS)
-            waiter.wait(left)
-            if (seat := self._try(able, wish, waiter.ticket)) is not None:
+            if not waiter.wait(left):
+                continue
+            # Whoever waits takes what comes: loads are of no interest where all are full.
+            seat = self._try(able, wish, self._see_lately(able, knows), {}, waiter.ticket)
+            if seat is not None:
                 return seat
 
 

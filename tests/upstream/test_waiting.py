@@ -5,48 +5,71 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from deepseek_proxy.store.ledger.base import Ticket
 from deepseek_proxy.upstream.waiting import OTHERS_LOOK_SECONDS, WaitingRoom
 
 
-def test_the_first_who_waits_for_a_name_is_woken() -> None:
+def ticket(number: int, names: str) -> Ticket:
+    return Ticket(str(number), "w", tuple(names), number)
+
+
+def test_what_is_given_back_is_for_the_first_who_waits_for_it() -> None:
     room = WaitingRoom()
-    first, second, other = (Ticket(str(n), "w", names, n) for n, names in ((1, "ab"), (2, "a"), (3, "c")))
-    woken: list[str] = []
-
-    def wait(ticket: Ticket) -> None:
-        with room.joined(ticket) as waiter:
-            while not waiter._event.wait(0.001):
-                pass
-            woken.append(ticket.id)
-
-    threads = [threading.Thread(target=wait, args=(ticket,)) for ticket in (second, first, other)]
-    for thread in threads:
-        thread.start()
-    while sum(map(len, room._lines.values())) < 4:
-        time.sleep(0.001)
-    room.wake(["b"])
-    threads[0].join(5)
-    threads[1].join(5)
-    assert woken == ["1", "2"], "whoever leaves wakes the next"
-    room.wake(["a", "b"])
-    assert woken == ["1", "2"]
-    room.wake(["c"])
-    threads[2].join(5)
-    assert woken == ["1", "2", "3"]
+    with room.joined(ticket(2, "ab")) as second, room.joined(ticket(1, "a")) as first:
+        room.wake(["a"])
+        assert (first.is_due, second.is_due) == (True, False)
+        assert first.wait(10)
+        assert not first.is_due
+        room.wake(["b", "nobody's"])
+        assert (first.is_due, second.is_due) == (False, True)
     assert room._lines == {}
+
+
+@pytest.mark.parametrize(
+    ("given_back", "served", "looks"), [(1, True, False), (2, True, True), (1, False, True)]
+)
+def test_the_next_looks_only_if_something_may_be_left(given_back: int, served: bool, looks: bool) -> None:
+    room = WaitingRoom()
+    with room.joined(ticket(2, "a")) as second:
+        with room.joined(ticket(1, "a")) as first:
+            for _ in range(given_back):
+                room.wake(["a"])
+            assert first.wait(10)
+            first.is_served = served
+        assert second.is_due is looks
+        began = time.monotonic()
+        assert second.wait(10) is looks
+        assert time.monotonic() - began < OTHERS_LOOK_SECONDS / 2, "it is told that it is first"
+        room.wake(["a"])
+        assert second.wait(10)
+
+
+def test_the_next_looks_where_the_first_found_something_by_itself() -> None:
+    room = WaitingRoom()
+    with room.joined(ticket(2, "a")) as second:
+        with room.joined(ticket(1, "a")) as first:
+            assert first.wait(10)
+            first.is_served = True
+        assert second.is_due
+
+
+def test_a_wait_that_is_ended_from_outside_is_no_turn() -> None:
+    room = WaitingRoom()
+    with room.joined(ticket(1, "a")), room.joined(ticket(2, "a")) as second:
+        threading.Timer(0.05, second.wake).start()
+        began = time.monotonic()
+        assert not second.wait(10)
+        assert time.monotonic() - began < OTHERS_LOOK_SECONDS / 2
 
 
 def test_the_first_looks_often_and_the_others_now_and_then() -> None:
     room = WaitingRoom()
-    with room.joined(Ticket("1", "w", ("a",), 1)) as first, room.joined(Ticket("2", "w", ("a",), 2)) as next_:
+    with room.joined(ticket(1, "a")) as first, room.joined(ticket(2, "a")) as second:
         began = time.monotonic()
-        first.wait(10)
+        assert first.wait(10)
         assert time.monotonic() - began < OTHERS_LOOK_SECONDS / 2
         began = time.monotonic()
-        next_.wait(0.2)
+        assert second.wait(0.2)
         assert time.monotonic() - began > 0.19
-        next_.wake()
-        began = time.monotonic()
-        next_.wait(10)
-        assert time.monotonic() - began < OTHERS_LOOK_SECONDS / 2

@@ -4,7 +4,7 @@ Five primitives, each atomic by itself, alike over threads, worker processes and
 
 1. A *lease* holds one or more names, each of which only so many leases may hold at once. It ends when it is
    released, or when its holder (a worker) has not been heard of for its time to live.
-2. A *ticket* is a place in the queue for names. Nobody takes a name for which somebody waits who came first.
+2. A *ticket* is a place in the queue for names: nobody takes what those need who came first.
 3. A *counter* adds up integers until it expires.
 4. A *rate* lets so many events pass in a window.
 5. A *mark* is a short text that stands on a name until it expires.
@@ -96,8 +96,9 @@ class Ledger(Protocol):
     ) -> Lease | None:
         """A lease on all holds of the first choice that can be had, or None where none can.
 
-        A choice can be had if each of its names has a free place, and nobody waits for any of them who came
-        before `ticket` (without a ticket: nobody at all). The ticket is used up by a lease, else it is kept.
+        A choice can be had if each of its names has a free place beside those that are kept for who waits for
+        it and came before `ticket` (`turns`; without a ticket: for all who wait). The ticket is used up by a
+        lease, else it is kept.
         The holder is alive for `ttl_seconds` from now on.
         """
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import takewhile
 from typing import Generic, TypeVar
 
-from deepseek_proxy.store.ledger import rates
+from deepseek_proxy.store.ledger import rates, turns
 from deepseek_proxy.store.ledger.base import QUEUE_SECONDS, Hold, Lease, Mark, Taken, Ticket
 
 _FEW = 1024
@@ -51,6 +52,8 @@ class MemoryLedger:
         self._held: defaultdict[str, int] = defaultdict(int)
         self._tickets: dict[str, Ticket] = {}
         self._queues: defaultdict[str, dict[int, None]] = defaultdict(dict)  # numbers, in order of arrival
+        # The same numbers by all that they wait for, together.
+        self._wishes: defaultdict[frozenset[str], dict[int, None]] = defaultdict(dict)
         self._last_number = 0
         self._counters = _Expiring[int]()
         self._rates = _Expiring[None]()  # each until all of its limit is free again
@@ -68,14 +71,21 @@ class MemoryLedger:
     ) -> Lease | None:
         with self._lock:
             self._bury_the_dead(holder, ttl_seconds)
-            for index, holds in enumerate(choices):
-                if all(self._can_be_had(hold, ticket) for hold in holds):
-                    lease = Lease(lease_id, holder, tuple(hold.name for hold in holds), index)
-                    self._enter_lease(lease)
-                    if ticket is not None:
-                        self._drop_ticket(ticket.id)
-                    return lease
-            return None
+            names = {hold.name for holds in choices for hold in holds}
+            held = {name: self._held.get(name, 0) for name in names}
+            earlier = {name: self._earlier(self._queues.get(name, ()), ticket) for name in names}
+            if ticket is None:
+                index = turns.first_choice(choices, held, earlier)
+            else:
+                same = self._earlier(self._wishes.get(frozenset(ticket.names), ()), ticket)
+                index = turns.first_choice(choices, held, earlier, same, ticket.names)
+            if index is None:
+                return None
+            lease = Lease(lease_id, holder, tuple(hold.name for hold in choices[index]), index)
+            self._enter_lease(lease)
+            if ticket is not None:
+                self._drop_ticket(ticket.id)
+            return lease
 
     def renew(self, holder: str, leases: Sequence[Lease], ttl_seconds: float) -> None:
         with self._lock:
@@ -108,6 +118,7 @@ class MemoryLedger:
             self._heard[holder] = self._clock()
             for name in names:
                 self._queues[name][ticket.number] = None
+            self._wishes[frozenset(names)][ticket.number] = None
             return ticket
 
     def leave(self, ticket: Ticket) -> None:
@@ -167,11 +178,12 @@ class MemoryLedger:
 
     # -- inside, under the lock -------------------------------------------------------------------
 
-    def _can_be_had(self, hold: Hold, ticket: Ticket | None) -> bool:
-        if self._held.get(hold.name, 0) >= hold.limit:
-            return False
-        first = next(iter(self._queues.get(hold.name, ())), None)
-        return first is None or (ticket is not None and ticket.number <= first)
+    @staticmethod
+    def _earlier(numbers: Collection[int], ticket: Ticket | None) -> int:
+        """How many of the numbers, in ascending order, are before the ticket's."""
+        if ticket is None:
+            return len(numbers)
+        return sum(1 for _ in takewhile(lambda number: number < ticket.number, numbers))
 
     def _enter_lease(self, lease: Lease) -> None:
         self._leases[lease.id] = lease
@@ -196,6 +208,10 @@ class MemoryLedger:
             del self._queues[name][ticket.number]
             if not self._queues[name]:
                 del self._queues[name]
+        wish = frozenset(ticket.names)
+        del self._wishes[wish][ticket.number]
+        if not self._wishes[wish]:
+            del self._wishes[wish]
 
     def _bury_the_dead(self, living: str | None = None, ttl_seconds: float = 0) -> None:
         now = self._clock()

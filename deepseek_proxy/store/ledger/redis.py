@@ -51,6 +51,7 @@ local function drop_ticket(holder, id)
   if not ticket then return end
   ticket = cjson.decode(ticket)
   redis.call('HDEL', P .. 'tickets:' .. holder, id)
+  redis.call('ZREM', P .. 'wish:' .. table.concat(ticket.names, ' '), ticket.number)
   for _, name in ipairs(ticket.names) do redis.call('ZREM', P .. 'queue:' .. name, ticket.number) end
 end
 
@@ -86,15 +87,32 @@ local function exact(number) return string.format('%.6f', number) end
 """
 )
 
+# As in `turns`, which is where it is explained.
 _ACQUIRE: Final = """
 local id, holder, number = ARGV[2], ARGV[3], tonumber(ARGV[5])
 live(holder, ARGV[4])
-for index, holds in ipairs(cjson.decode(ARGV[7])) do
+local choices, waits, spare, same, sum = cjson.decode(ARGV[7]), {}, {}, 0, 0
+local before = number and '(' .. number or '+inf'
+if number then
+  local names = cjson.decode(ARGV[8])
+  for _, name in ipairs(names) do waits[name] = true end
+  same = redis.call('ZCOUNT', P .. 'wish:' .. table.concat(names, ' '), '-inf', before)
+end
+for _, holds in ipairs(choices) do
+  for _, hold in ipairs(holds) do
+    local name = hold[1]
+    if not spare[name] then
+      spare[name] = hold[2] - redis.call('SCARD', P .. 'held:' .. name)
+        - redis.call('ZCOUNT', P .. 'queue:' .. name, '-inf', before) + (waits[name] and same or 0)
+      if waits[name] then sum = sum + math.max(0, spare[name]) end
+    end
+  end
+end
+if number and sum <= same then return 0 end
+for index, holds in ipairs(choices) do
   local names, free = {}, true
   for _, hold in ipairs(holds) do
-    local first = redis.call('ZRANGE', P .. 'queue:' .. hold[1], 0, 0)[1]
-    free = free and redis.call('SCARD', P .. 'held:' .. hold[1]) < hold[2]
-      and (not first or (number and number <= tonumber(first)))
+    free = free and spare[hold[1]] > 0
     names[#names + 1] = hold[1]
   end
   if free then
@@ -134,6 +152,7 @@ for _, name in ipairs(names) do full = full and redis.call('ZCARD', P .. 'queue:
 if full then return 0 end
 local number = redis.call('INCR', P .. 'last-number')
 for _, name in ipairs(names) do redis.call('ZADD', P .. 'queue:' .. name, number, number) end
+redis.call('ZADD', P .. 'wish:' .. table.concat(names, ' '), number, number)
 redis.call('ZADD', P .. 'waiting', now, holder)
 redis.call('HSET', P .. 'tickets:' .. holder, id, cjson.encode({number = number, names = names}))
 return number
@@ -251,7 +270,8 @@ class RedisLedger:
     ) -> Lease | None:
         place = (ticket.number, ticket.id) if ticket is not None else ("", "")
         wishes = json.dumps([[(hold.name, hold.limit) for hold in holds] for holds in choices])
-        choice = self._run("acquire", lease_id, holder, ttl_seconds, *place, wishes) - 1
+        names = json.dumps(sorted(ticket.names) if ticket is not None else [])
+        choice = self._run("acquire", lease_id, holder, ttl_seconds, *place, wishes, names) - 1
         if choice < 0:
             return None
         return Lease(lease_id, holder, tuple(hold.name for hold in choices[choice]), choice)
@@ -271,7 +291,7 @@ class RedisLedger:
     def enter(
         self, ticket_id: str, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int
     ) -> Ticket | None:
-        number = self._run("enter", ticket_id, holder, ttl_seconds, max_waiting, json.dumps(list(names)))
+        number = self._run("enter", ticket_id, holder, ttl_seconds, max_waiting, json.dumps(sorted(names)))
         return Ticket(ticket_id, holder, tuple(names), number) if number else None
 
     def leave(self, ticket: Ticket) -> None:

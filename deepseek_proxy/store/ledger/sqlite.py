@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from deepseek_proxy.store.ledger import rates
+from deepseek_proxy.store.ledger import rates, turns
 from deepseek_proxy.store.ledger.base import (
     QUEUE_SECONDS,
     Hold,
@@ -32,6 +32,7 @@ BUSY_SECONDS: Final = 5.0
 _FIRST_SLEEP_SECONDS: Final = 0.0005
 _LAST_SLEEP_SECONDS: Final = 0.01
 _SWEEP_SECONDS: Final = 60.0
+_AFTER_ALL: Final = 2**62
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS holders (
@@ -45,8 +46,10 @@ CREATE TRIGGER IF NOT EXISTS lease_begins AFTER INSERT ON leases BEGIN
 CREATE TRIGGER IF NOT EXISTS lease_ends AFTER DELETE ON leases BEGIN
     UPDATE held SET leases = leases - 1 WHERE name = OLD.name; END;
 CREATE TABLE IF NOT EXISTS tickets (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, holder TEXT NOT NULL);
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE, holder TEXT NOT NULL, wish TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS tickets_by_holder ON tickets (holder);
+CREATE INDEX IF NOT EXISTS tickets_by_wish ON tickets (wish, number);
 CREATE TABLE IF NOT EXISTS queues (
     name TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (name, number)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS queues_by_number ON queues (number);
@@ -94,14 +97,14 @@ class SqliteLedger:
     ) -> Lease | None:
         with self._changing():
             self._live(holder, ttl_seconds)
-            for index, holds in enumerate(choices):
-                if all(self._can_be_had(hold, ticket) for hold in holds):
-                    lease = Lease(lease_id, holder, tuple(hold.name for hold in holds), index)
-                    self._enter_lease(lease)
-                    if ticket is not None:
-                        self._db.execute("DELETE FROM tickets WHERE id = ?", (ticket.id,))
-                    return lease
-            return None
+            index = self._turn(choices, ticket)
+            if index is None:
+                return None
+            lease = Lease(lease_id, holder, tuple(hold.name for hold in choices[index]), index)
+            self._enter_lease(lease)
+            if ticket is not None:
+                self._db.execute("DELETE FROM tickets WHERE id = ?", (ticket.id,))
+            return lease
 
     def renew(self, holder: str, leases: Sequence[Lease], ttl_seconds: float) -> None:
         with self._changing():
@@ -129,7 +132,9 @@ class SqliteLedger:
             self._live(holder, ttl_seconds)
             if all(self._waiting(name) >= max_waiting for name in names):
                 return None
-            new = self._db.execute("INSERT INTO tickets (id, holder) VALUES (?, ?)", (ticket_id, holder))
+            new = self._db.execute(
+                "INSERT INTO tickets (id, holder, wish) VALUES (?, ?, ?)", (ticket_id, holder, _wish(names))
+            )
             ticket = Ticket(ticket_id, holder, tuple(names), new.lastrowid or 0)
             self._db.executemany("INSERT INTO queues VALUES (?, ?)", [(n, ticket.number) for n in names])
             return ticket
@@ -193,11 +198,20 @@ class SqliteLedger:
 
     # -- inside a transaction ---------------------------------------------------------------------
 
-    def _can_be_had(self, hold: Hold, ticket: Ticket | None) -> bool:
-        if (self._one("SELECT leases FROM held WHERE name = ?", hold.name) or 0) >= hold.limit:
-            return False
-        first = self._one("SELECT min(number) FROM queues WHERE name = ?", hold.name)
-        return first is None or (ticket is not None and ticket.number <= first)
+    def _turn(self, choices: Sequence[Sequence[Hold]], ticket: Ticket | None) -> int | None:
+        """The choice that is had; usually all is taken, and the queues are of no interest."""
+        limits = {hold.name: hold.limit for holds in choices for hold in holds}
+        held = dict.fromkeys(limits, 0) | self._found("SELECT name, leases FROM held", [*limits])
+        if all(held[name] >= limit for name, limit in limits.items()):
+            return None
+        number = ticket.number if ticket is not None else _AFTER_ALL
+        query = "SELECT count(*) FROM queues WHERE name = ? AND number < ?"
+        earlier = {name: self._one(query, name, number) or 0 for name in limits}
+        if ticket is None:
+            return turns.first_choice(choices, held, earlier)
+        query = "SELECT count(*) FROM tickets WHERE wish = ? AND number < ?"
+        same = self._one(query, _wish(ticket.names), number) or 0
+        return turns.first_choice(choices, held, earlier, same, ticket.names)
 
     def _enter_lease(self, lease: Lease) -> None:
         rows = [(lease.id, name, lease.holder) for name in lease.names]
@@ -303,6 +317,11 @@ class SqliteLedger:
             raise LedgerUnavailable(
                 f"The gateway's own records ({self._path.name}) cannot be used: {error}", retry_after=5
             ) from error
+
+
+def _wish(names: Sequence[str]) -> str:
+    """All that a ticket waits for, as one text."""
+    return "\n".join(sorted(names))
 
 
 def _places(names: Sequence[str]) -> str:

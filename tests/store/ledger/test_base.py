@@ -157,6 +157,33 @@ def test_who_waits_for_several_names_takes_whichever_is_free_first(ledger: Ledge
     assert ledger.acquire(new_id(), [[Hold("a", 2)]], "w1", TTL, only_a) is not None
 
 
+def test_as_many_may_take_as_are_free_in_any_order(ledger: Ledger) -> None:
+    """Who is first need not hurry: a place is kept, and the others do not wait for that."""
+    leases = [granted(acquire(ledger, name, limit=2)) for name in "aabb"]
+    choices = [[Hold("a", 2)], [Hold("b", 2)]]
+    first, second, third = (entered(ledger, *names) for names in ("ab", "ba", "ab"))
+    ledger.release(leases[0])
+    assert ledger.acquire(new_id(), choices, "w1", TTL, second) is None
+    ledger.release(leases[2])
+    assert ledger.acquire(new_id(), choices, "w1", TTL, third) is None
+    granted(ledger.acquire(new_id(), choices, "w1", TTL, second))
+    assert ledger.acquire(new_id(), choices, "w1", TTL, third) is None, "the last place is the first one's"
+    granted(ledger.acquire(new_id(), choices, "w1", TTL, first))
+    ledger.release(leases[1])
+    granted(ledger.acquire(new_id(), choices, "w1", TTL, third))
+
+
+def test_who_wants_more_leaves_those_their_place_who_can_have_no_other(ledger: Ledger) -> None:
+    leases = [granted(acquire(ledger, name)) for name in "ab"]
+    only_a, both = entered(ledger, "a"), entered(ledger, "a", "b")
+    choices = [[Hold("a", 1)], [Hold("b", 1)]]
+    ledger.release(leases[0])
+    assert ledger.acquire(new_id(), choices, "w1", TTL, both) is None
+    ledger.release(leases[1])
+    assert granted(ledger.acquire(new_id(), choices, "w1", TTL, both)).names == ("b",)
+    assert granted(ledger.acquire(new_id(), choices, "w1", TTL, only_a)).names == ("a",)
+
+
 def test_who_leaves_makes_room_for_the_next(ledger: Ledger) -> None:
     held = granted(acquire(ledger, "a"))
     first, second = entered(ledger, "a"), entered(ledger, "a")
