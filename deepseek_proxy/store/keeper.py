@@ -23,7 +23,7 @@ from deepseek_proxy.store.packing import compress
 
 FLUSH_SECONDS: Final = 0.25
 """How old the frames of a background response become before they are written: others may be following."""
-PATIENT_FLUSH_SECONDS: Final = 1.0
+PATIENT_FLUSH_SECONDS: Final = 2.0
 """The same for a response whose client reads it itself: fewer, larger pieces cost less."""
 FLUSH_BYTES: Final = 64 * 1024
 """So many frames are written at the next occasion, however young they are."""
