@@ -249,6 +249,7 @@ class Accounts:
 
     def _note(self, member: Member, before: Standing, after: Standing) -> None:
         if after != before:
+            self._lately.clear()
             seconds = after.kept_seconds(self._clock())
             self.books.ledger.mark(member.standing, after.written(), seconds)
 
