@@ -16,13 +16,13 @@ demo: $(VENV)/.run  ## One streamed answer with a tool call; no key, no network
 	@$(BIN)/deepseek-proxy demo
 
 test: lint  ## Run all checks and tests
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # What touches the dependencies; the rest of the core is plain Python.
 LOWEST := tests/api tests/ops tests/upstream tests/store tests/tokenizer tests/test_app.py tests/test_settings.py tests/test_sealing.py
 
 test-lowest: .cache/lowest/.done  ## Run the tests of what uses a library with the lowest versions that setup.cfg allows
-	.cache/lowest/bin/pytest -n auto -m 'not e2e and not faults' $(LOWEST)
+	.cache/lowest/bin/pytest -n auto --dist worksteal -m 'not e2e and not faults' $(LOWEST)
 
 lint: $(VENV)/.dev  ## Run the checks alone
 	$(BIN)/ruff check .

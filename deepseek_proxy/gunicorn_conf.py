@@ -38,7 +38,18 @@ try:
 except SettingsError as _error:
     _refuse(_error)
 
-wsgi_app = "deepseek_proxy.app:create_app()"
+
+def application() -> Any:
+    """In a worker: the application with the settings that the arbiter has read, and found good.
+
+    A worker may begin at any time, in place of one that died: what the file says then is for a reload.
+    """
+    from deepseek_proxy.app import create_app  # not before: it belongs to the worker
+
+    return create_app(_settings)
+
+
+wsgi_app = f"{application.__module__}:{application.__name__}()"
 proc_name = "deepseek-proxy"
 bind = (
     f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"

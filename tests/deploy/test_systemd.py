@@ -225,7 +225,7 @@ def test_restarts_and_reloads_refuse_no_connection(variables: dict[str, str], tm
             customers.stop()
         assert customers.failures == []
         # A request that was just coming in is told to come again.
-        assert customers.statuses.count(503) <= 2
+        assert customers.statuses.count(503) <= 5
         assert set(customers.statuses) <= {200, 503}
         assert manager.exit_codes() == ["0", "0"]
         assert "Traceback" not in manager.log

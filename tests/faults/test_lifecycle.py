@@ -362,7 +362,23 @@ def test_sighup_with_a_mistake_changes_nothing(audience: Callable[..., Audience]
     assert "did you mean max_nesting?" in gateway.log
     crowd.play.curtain.set()
     assert_whole(crowd.open("ends", 1)[0])
-    assert gateway.worker_pids() == before
+    wait_for(lambda: gateway.worker_pids() == before, 20)  # the process that tries the file may still run
+
+
+def test_a_worker_that_begins_while_the_file_is_wrong_has_the_old_settings(
+    audience: Callable[..., Audience], tmp_path: Path
+) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text("")
+    crowd = audience(Server.GEVENT, config=config)
+    gateway = crowd.gateway
+    (before,) = gateway.worker_pids()
+    config.write_text("max_nestign = 50\n")
+    wait_for(lambda: "Not reloaded" in gateway.log, 20)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: len(pids := gateway.worker_pids()) == 1 and before not in pids, 20)
+    crowd.play.curtain.set()
+    assert_whole(crowd.open("ends", 1)[0])
 
 
 # -- a killed worker ------------------------------------------------------------------------------
