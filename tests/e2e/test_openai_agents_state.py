@@ -15,7 +15,6 @@ from agents import (
 from agents.result import RunResultBase
 from e2e.agent_runs import Weather, result_of, run
 from e2e.backend import Backend, added_messages, results
-from e2e.conftest import Start
 from e2e.samples import MODEL
 from harness.gateway import Gateway
 from openai import AsyncOpenAI
@@ -26,12 +25,6 @@ TURNS = (
     {"text": "Better still."},
 )
 SAID = ("Weather in Bonn?", "And tomorrow?")
-
-
-@pytest.fixture
-def gateway(start: Start, backend: Backend) -> Gateway:
-    """A gateway that keeps what it is asked to keep."""
-    return start("keeping", store_url="memory:")
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "streamed"])

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 from e2e.backend import Backend, added_messages, results
-from e2e.conftest import Start
 from e2e.node import Node
 from e2e.samples import CALLS, MODEL, WEATHER
+from harness.gateway import Gateway
 
 PATIENCE_SECONDS = 20
 
 
 @pytest.fixture
-def node(start: Start, backend: Backend) -> Node:
-    return Node(start("keeping", store_url="memory:"))
+def node(gateway: Gateway) -> Node:
+    return Node(gateway)
 
 
 def text(answer: dict[str, Any]) -> str:

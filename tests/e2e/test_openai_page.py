@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from e2e import npm
-from e2e.backend import Backend
-from e2e.conftest import Start
 from harness.gateway import Gateway
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients" / "openai-sdks.md"
@@ -24,11 +22,6 @@ PRINTED = {
     "function_tool": "It is sunny in",
 }
 """What an example holds, and what it prints."""
-
-
-@pytest.fixture
-def gateway(start: Start, backend: Backend) -> Gateway:
-    return start("keeping", store_url="memory:")
 
 
 @pytest.mark.parametrize(("language", "example"), EXAMPLES)

@@ -9,7 +9,6 @@ from typing import Any
 import openai
 import pytest
 from e2e.backend import Backend, added_messages, results, text_of
-from e2e.conftest import Start
 from e2e.samples import CALLS, MODEL, PNG, PNG_URL, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
 from openai import OpenAI
@@ -17,12 +16,6 @@ from openai.types.responses import Response, ResponseFunctionToolCall
 
 OTHER_KEY = "sk-client-other-77ab"
 PATIENCE_SECONDS = 10
-
-
-@pytest.fixture
-def gateway(start: Start, backend: Backend) -> Gateway:
-    """A gateway that keeps what it is asked to keep."""
-    return start("keeping", store_url="memory:")
 
 
 def client_of(gateway: Gateway, key: str = CLIENT_KEY, *, strict: bool = True) -> OpenAI:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import websockets
-from agents import Agent, OpenAIProvider, RunConfig, Runner, set_tracing_disabled
+from agents import Agent, RunConfig
+from e2e import agent_runs
+from e2e.agent_runs import Weather, result_of
 from e2e.backend import Backend, added_messages, results
 from e2e.samples import CALLS, MODEL, WEATHER
 from harness.gateway import CLIENT_KEY, Gateway
@@ -39,11 +41,12 @@ def ask(connection: Any, **fields: Any) -> Response:
     return final
 
 
-def test_turns_over_one_connection(client: OpenAI, backend: Backend) -> None:
+@pytest.mark.parametrize("store", [True, False])
+def test_turns_over_one_connection(client: OpenAI, backend: Backend, store: bool) -> None:
     backend.says({"reasoning": "Hm.", "text": "One."}, {"text": "Two."})
     with client.responses.connect() as connection:
-        first = ask(connection, input="First")
-        second = ask(connection, input="Second", previous_response_id=first.id)
+        first = ask(connection, input="First", store=store)
+        second = ask(connection, input="Second", store=store, previous_response_id=first.id)
     assert (first.output_text, second.output_text) == ("One.", "Two.")
     earlier, later = backend.bodies()
     answered, _ = added_messages(later, earlier)
@@ -101,20 +104,22 @@ def test_async(gateway: Gateway) -> None:
     assert asyncio.run(run()) == "hello"
 
 
-def test_agents(gateway: Gateway, backend: Backend) -> None:
-    """Two runs of an agent over WebSockets."""
-    set_tracing_disabled(True)
-    backend.says({"text": "One."}, {"text": "Two."})
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_agents(gateway: Gateway, backend: Backend, streamed: bool) -> None:
+    """Two runs over one connection, the first with tools."""
+    weather = Weather()
+    backend.says({"reasoning": "Look.", "calls": CALLS}, {"text": "Sunny in both."}, {"text": "Rain, later."})
+    agent = Agent(name="Guide", instructions="Be brief.", model=MODEL, tools=[weather.tool])
 
-    async def run() -> list[str]:
-        async with AsyncOpenAI(base_url=url_of(gateway), api_key=CLIENT_KEY) as client:
-            provider = OpenAIProvider(openai_client=client, use_responses=True, use_responses_websocket=True)
-            config = RunConfig(model_provider=provider, tracing_disabled=True)
-            agent = Agent(name="Assistant", model=MODEL)
-            first = await Runner.run(agent, "First", run_config=config)
-            again = [*first.to_input_list(), {"role": "user", "content": "Second"}]
-            second = await Runner.run(agent, again, run_config=config)
-            return [first.final_output, second.final_output]
+    async def work(_client: AsyncOpenAI, config: RunConfig) -> list[Any]:
+        first = await result_of(streamed, agent, "How is the weather?", run_config=config)
+        again = [*first.to_input_list(), {"role": "user", "content": "And later?"}]
+        second = await result_of(streamed, agent, again, run_config=config)
+        return [first.final_output, second.final_output]
 
-    assert asyncio.run(run()) == ["One.", "Two."]
+    assert agent_runs.run(gateway, work, websocket=True) == ["Sunny in both.", "Rain, later."]
+    assert sorted(weather.asked) == ["Köln", "北京"]
+    one, two, three = backend.bodies()
+    assert added_messages(two, one)
+    assert added_messages(three, two)
     assert '"method":"WS"' in gateway.log
