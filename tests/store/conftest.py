@@ -16,6 +16,7 @@ from deepseek_proxy.store.redis import RedisBackend
 from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
 
+DAY = 86_400
 TTL_DAYS = 30
 ROOMY = Limits(owner_bytes=50_000_000, total_bytes=100_000_000)
 

@@ -8,38 +8,16 @@ from collections.abc import Callable, Sequence
 
 import orjson
 import pytest
-from store.conftest import TTL_DAYS, Clock
+from harness.clocks import Clock
+from store.conftest import DAY, TTL_DAYS
+from store.turns import answer, begin, item, talk
 
 from deepseek_proxy.errors import StoreFull
-from deepseek_proxy.store.base import Conversation, Events, Item, Limits, NewResponse, Piece, StoredResponse
-from deepseek_proxy.store.keeper import (
-    BEAT_LAPSES_SECONDS,
-    FLUSH_BYTES,
-    PATIENT_FLUSH_SECONDS,
-    Recording,
-)
+from deepseek_proxy.store.base import Events, Item, Limits, Piece
+from deepseek_proxy.store.keeper import BEAT_LAPSES_SECONDS, FLUSH_BYTES, PATIENT_FLUSH_SECONDS
 from deepseek_proxy.store.store import Store
 
-DAY = 86_400
 MakeStore = Callable[..., Store]
-
-
-def item(name: str, text: str = "") -> Item:
-    return Item(f"msg_{name}", orjson.dumps({"type": "message", "content": text or name}))
-
-
-def begin(store: Store, id: str = "resp_1", owner: str = "ann", **given: object) -> Recording:
-    values = {"created_at": 1_800_000_000, "status": "in_progress", "body": b'{"status":"in_progress"}'}
-    return store.begin(NewResponse(id=id, owner=owner, **(values | given)))  # type: ignore[arg-type]
-
-
-def answer(store: Store, id: str, output: Sequence[Item] = (), **given: object) -> StoredResponse:
-    """A whole response, begun and completed."""
-    recording = begin(store, id, **given)
-    assert store.finish(recording, "completed", b'{"status":"completed"}', output)
-    found = store.get(recording.response.owner, id)
-    assert found is not None
-    return found
 
 
 def whole_log(store: Store, id: str, owner: str = "ann") -> list[Piece]:
@@ -381,100 +359,6 @@ def test_a_worker_that_was_taken_for_dead_still_ends_its_response(store: Store, 
     assert not found.abandoned
 
 
-# -- conversations
-
-
-def talk(store: Store, *names: str, id: str = "conv_1", owner: str = "ann") -> None:
-    store.create_conversation(Conversation(id, owner, 1_800_000_000, b"{}"), [item(name) for name in names])
-
-
-def names(store: Store, **query: object) -> list[str]:
-    page = store.conversation_items("ann", "conv_1", **query)  # type: ignore[arg-type]
-    assert page is not None
-    return [found.id.removeprefix("msg_") for found in page.items]
-
-
-def test_a_conversation_is_made_changed_and_deleted(store: Store) -> None:
-    talk(store, "a")
-    assert store.conversation("ann", "conv_1") == Conversation("conv_1", "ann", 1_800_000_000, b"{}")
-    assert store.update_conversation("ann", "conv_1", b'{"topic":"x"}')
-    assert store.conversation("ann", "conv_1") == Conversation(
-        "conv_1", "ann", 1_800_000_000, b'{"topic":"x"}'
-    )
-    assert store.delete_conversation("ann", "conv_1")
-    assert store.conversation("ann", "conv_1") is None
-    assert store.conversation_items("ann", "conv_1") is None
-    assert store.find_items("ann", ["msg_a"]) == {}
-    assert not store.delete_conversation("ann", "conv_1")
-    assert not store.update_conversation("ann", "conv_1", b"{}")
-    assert not store.add_items("ann", "conv_1", [item("b")])
-    assert store.usage("ann").bytes == 0
-
-
-def test_its_items_come_in_both_orders_and_in_pages(store: Store) -> None:
-    talk(store, "a", "b")
-    assert store.add_items("ann", "conv_1", [item("c"), item("d")])
-    assert names(store) == ["a", "b", "c", "d"]
-    assert names(store, descending=True) == ["d", "c", "b", "a"]
-    assert names(store, after="msg_b") == ["c", "d"]
-    assert names(store, after="msg_b", descending=True) == ["a"]
-    page = store.conversation_items("ann", "conv_1", limit=3)
-    assert page is not None
-    assert (len(page.items), page.has_more) == (3, True)
-    page = store.conversation_items("ann", "conv_1", after="msg_c", limit=1)
-    assert page is not None
-    assert (len(page.items), page.has_more) == (1, False)
-    with pytest.raises(LookupError):
-        store.conversation_items("ann", "conv_1", after="msg_unknown")
-
-
-def test_its_items_are_found_and_deleted_one_by_one(store: Store) -> None:
-    talk(store, "a", "b", "c")
-    assert store.conversation_item("ann", "conv_1", "msg_b") == item("b")
-    assert store.find_items("ann", ["msg_b"]) == {"msg_b": item("b")}
-    assert store.delete_item("ann", "conv_1", "msg_b")
-    assert names(store) == ["a", "c"]
-    assert store.conversation_item("ann", "conv_1", "msg_b") is None
-    assert store.find_items("ann", ["msg_b"]) == {}
-    assert not store.delete_item("ann", "conv_1", "msg_b")
-    assert not store.delete_item("ann", "conv_2", "msg_a")
-
-
-def test_an_item_that_is_there_stays_as_it_is(store: Store) -> None:
-    talk(store, "a", "b")
-    assert store.add_items("ann", "conv_1", [item("a", "changed"), item("c")])
-    assert names(store) == ["a", "b", "c"]
-    assert store.conversation_item("ann", "conv_1", "msg_a") == item("a")
-
-
-def test_nobody_else_sees_a_conversation(store: Store) -> None:
-    talk(store, "a")
-    assert store.conversation("bob", "conv_1") is None
-    assert store.conversation_items("bob", "conv_1") is None
-    assert store.conversation_item("bob", "conv_1", "msg_a") is None
-    assert not store.delete_item("bob", "conv_1", "msg_a")
-    assert not store.add_items("bob", "conv_1", [item("b")])
-    assert not store.update_conversation("bob", "conv_1", b"{}")
-    assert not store.delete_conversation("bob", "conv_1")
-    assert names(store) == ["a"]
-
-
-def test_a_response_adds_to_its_conversation_when_it_ends(store: Store) -> None:
-    talk(store, "a")
-    recording = begin(store, conversation="conv_1", input=[item("a"), item("q")])
-    assert names(store) == ["a"]
-    store.finish(recording, "completed", b"{}", [item("b")], [item("q"), item("b")])
-    assert names(store) == ["a", "q", "b"]
-
-
-def test_a_conversation_deleted_meanwhile_is_not_made_again(store: Store) -> None:
-    talk(store, "a")
-    recording = begin(store, conversation="conv_1")
-    assert store.delete_conversation("ann", "conv_1")
-    assert store.finish(recording, "completed", b"{}", [item("b")], [item("b")])
-    assert store.conversation("ann", "conv_1") is None
-
-
 # -- ages and sizes
 
 
@@ -498,18 +382,6 @@ def test_a_younger_turn_keeps_the_chain_of_one_that_expired(store: Store, clock:
     store.backend.sweep(100)
     assert store.get("ann", "resp_1") is None
     assert store.items("ann", second.head) == [item("q1"), item("a1"), item("q2"), item("a2")]
-
-
-def test_a_conversation_lives_for_as_long_as_it_is_used(store: Store, clock: Clock) -> None:
-    talk(store, "a")
-    clock.now += 20 * DAY
-    assert store.add_items("ann", "conv_1", [item("b")])
-    clock.now += 20 * DAY
-    assert names(store) == ["a", "b"]
-    clock.now += 11 * DAY
-    assert store.conversation("ann", "conv_1") is None
-    store.backend.sweep(100)
-    assert store.usage() == store.usage("nobody")
 
 
 def test_a_sweep_does_a_bounded_amount_of_work(store: Store, clock: Clock) -> None:
