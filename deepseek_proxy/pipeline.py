@@ -73,11 +73,15 @@ class Pace:
 
 @dataclass(slots=True)
 class Tally:
-    """What one stream did, for the log. Times are of the monotonic clock."""
+    """What one stream did, for the log. Times are of the monotonic clock.
+
+    `at_end` is called before the end goes out: who has seen it may count on what that does.
+    """
 
     first_output: float | None = None
     heartbeats: int = 0
     client_gone: bool = False
+    at_end: Callable[[], None] | None = None
 
 
 class Turn:
@@ -174,13 +178,13 @@ def stream(
         frames, early = early + fresh, b""
         now = time.monotonic()
         if now >= drain.ends_at and not answer.ended:
-            yield frames + answer.fail(drain.error())
+            yield _last(tally, frames + answer.fail(drain.error()))
             return
         if frames:
             if fresh and tally.first_output is None and machine.error is None:
                 tally.first_output = now
             last_data = last_event = last_sent = now
-            yield frames
+            yield _last(tally, frames) if tally.at_end is not None and answer.ended else frames
             continue
         # Nothing to pass on: silence, a comment, or the framing of a chunk.
         if client_gone():
@@ -188,7 +192,7 @@ def stream(
             return
         limit = clocks.data_idle if machine.finish_reason is None else clocks.after_finish
         if now - last_data > limit:
-            yield answer.fail(_data_timeout(machine, limit))
+            yield _last(tally, answer.fail(_data_timeout(machine, limit)))
         elif now - last_event >= pace.progress and (frames := machine.heartbeat()):
             tally.heartbeats += 1
             last_event = last_sent = now
@@ -197,6 +201,13 @@ def stream(
             tally.heartbeats += 1
             last_sent = now
             yield sse.HEARTBEAT_FRAME
+
+
+def _last(tally: Tally, frames: bytes) -> bytes:
+    """The end of a stream, of which it is time to tell."""
+    if tally.at_end is not None:
+        tally.at_end()
+    return frames
 
 
 def complete(

@@ -1,8 +1,9 @@
 """What a client's key allows: asked before an answer, and charged once at its end.
 
-An `Allowance` belongs to one answer, however many upstream calls it takes. Names in the ledger begin with
-`client:` and the client's name. Amounts are tokens, and billionths of a US dollar: DeepSeek's prices are
-whole numbers of them for one token.
+Who has the end of an answer may ask again at once, and of another worker: the charge is entered, and the place
+free, before the end is sent. An `Allowance` belongs to one answer, however many upstream calls it takes. Names in
+the ledger begin with `client:` and the client's name. Amounts are tokens, and billionths of a US dollar:
+DeepSeek's prices are whole numbers of them for one token.
 
 A limit of the day refuses what comes after it is reached; the answers that run at that moment are finished,
 and may go beyond it. Refuses to know HTTP, and how a dialect words a refusal.
@@ -41,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 
 class Allowance:
-    """What one answer may take. `settle()` has to be called in the end; only the first time counts."""
+    """What one answer may take. `settle()` has to be called in the end; only the first time counts.
+
+    A stream calls it itself, before it sends its end.
+    """
 
     __slots__ = ("_calls", "_exchange", "_lease", "_limiter", "_limits", "_settled")
 
@@ -54,6 +58,8 @@ class Allowance:
         self._lease = lease
         self._calls: list[tuple[Call, Model, Meter]] = []
         self._settled = False
+        if lease is not None or self._limits is not None:
+            exchange.tally.at_end = self.settle
 
     def metered(self, call: Call, model: Model, body: bytes) -> Meter | None:
         """What is to read along with `call`, which was opened with `body`; None where nobody counts."""
@@ -68,6 +74,7 @@ class Allowance:
         if self._settled:
             return
         self._settled = True
+        self._exchange.tally.at_end = None
         if self._lease is not None:
             self._limiter.release(self._lease)
         if self._limits is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
-from harness.wire import Request, Wire
+from harness.wire import Handler, Request, Wire
 
 from deepseek_proxy.api.allowance import NANODOLLARS, may_use
 from deepseek_proxy.credentials import ClientKey
@@ -22,8 +23,10 @@ Make = Callable[..., Any]
 """Of `conftest`."""
 
 KEY = "the-key-of-alice-01"
+ASKED = [{"role": "user", "content": "hi"}]
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 TOKENS = deepseek.USAGE["total_tokens"]
+END = re.compile(rb'event: response\.(completed|incomplete|failed)|data: \[DONE\]|data: {"error"')
 
 
 @pytest.fixture
@@ -145,6 +148,37 @@ def test_a_client_that_leaves_is_charged_once(alice: Make, upstream: FakeUpstrea
     upstream.serve(deepseek.answers())
     assert face.finish(face.ask(HEADERS)).status_code == 200  # and free again
     assert spent(face)[0] == tokens + TOKENS
+
+
+def cut_off(_: Request, wire: Wire) -> None:
+    wire.start_stream()
+    wire.chunk(deepseek.opening() + deepseek.text("abcdef"))
+    wire.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+@pytest.mark.parametrize("handler", [deepseek.answers(), cut_off])
+def test_who_has_seen_the_end_of_a_stream_has_been_charged_and_may_ask_again(
+    alice: Make, upstream: FakeUpstream, path: str, handler: Handler
+) -> None:
+    """Of any worker: nothing is left to be done after the last byte."""
+    upstream.serve(handler)
+    face = alice(tokens_per_day=1_000_000, max_concurrency=1)
+    fields = {"input": None, "messages": ASKED} if path.endswith("completions") else {}
+    for answers in (1, 2):
+        stream = face.ask(HEADERS, path, stream=True, **fields)
+        assert stream.status_code == 200
+        received = b""
+        for piece in stream.response:
+            received += piece
+            if END.search(received):
+                break
+        tokens, _ = spent(face)
+        assert tokens
+        assert END.search(received)
+        assert face.gateway.books.ledger.held(["client:alice:answers"]) == {"client:alice:answers": 0}
+        stream.close()
+        assert spent(face)[0] == tokens, f"charged twice for answer {answers}"
 
 
 def test_searches_of_a_client_cost_too(alice: Make, upstream: FakeUpstream) -> None:

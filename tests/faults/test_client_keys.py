@@ -25,7 +25,7 @@ from deepseek_proxy.models import FLASH, cost
 pytestmark = pytest.mark.faults
 
 TOKENS = deepseek.USAGE["total_tokens"]
-KEYS = {name: f"the-key-of-{name}-canary" for name in ("alice", "bob", "carol", "dave")}
+KEYS = {name: f"the-key-of-{name}-canary" for name in ("alice", "bob", "carol", "dave", "erin")}
 ANSWERS = 60
 
 
@@ -66,6 +66,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) ->
         {"name": "bob", "key": KEYS["bob"], "max_concurrency": 3},
         {"name": "carol", "key": KEYS["carol"], "tokens_per_day": 10 * TOKENS},
         {"name": "dave", "key": KEYS["dave"], "requests_per_minute": 10},
+        {"name": "erin", "key": KEYS["erin"], "max_concurrency": 1},
     ]
     settings = {"keys": orjson.dumps(keys).decode()}
     gateway = Gateway(tmp_path_factory.mktemp("gateway"), upstream.url, workers=3, settings=settings)
@@ -118,6 +119,13 @@ def test_no_more_answers_at_the_same_time_than_allowed_whichever_worker_has_them
     assert busy.most == 3
     assert len(upstream.requests) == seen[200]
     assert statuses(gateway, "bob", 3, at_once=1) == {200: 3}  # every place was given back
+
+
+def test_who_has_an_answer_may_ask_again_at_once_whichever_worker_is_asked(
+    gateway: Gateway, upstream: FakeUpstream
+) -> None:
+    upstream.serve(deepseek.answers())
+    assert statuses(gateway, "erin", 30, at_once=1) == {200: 30}
 
 
 def test_a_limit_of_the_day_holds_over_workers(gateway: Gateway, upstream: FakeUpstream) -> None:
