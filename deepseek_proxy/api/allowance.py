@@ -1,9 +1,11 @@
 """What a client's key allows: asked before an answer, and charged once at its end.
 
-Who has the end of an answer may ask again at once, and of another worker: the charge is entered, and the place
-free, before the end is sent. An `Allowance` belongs to one answer, however many upstream calls it takes. Names in
-the ledger begin with `client:` and the client's name. Amounts are tokens, and billionths of a US dollar:
-DeepSeek's prices are whole numbers of them for one token.
+Who has the end of an answer may ask again at once, and of another worker: the charge is entered, and the
+place free, before the end is sent.
+
+An `Allowance` belongs to one answer, however many upstream calls it takes. Names in the ledger begin with
+`client:` and the client's name. Amounts are tokens, and billionths of a US dollar: DeepSeek's prices are
+whole numbers of them for one token.
 
 A limit of the day refuses what comes after it is reached; the answers that run at that moment are finished,
 and may go beyond it. Refuses to know HTTP, and how a dialect words a refusal.
