@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness.fake_upstream import FakeUpstream
+from harness.programs import find
 from harness.wire import Handler, Request, Wire
 
 from benchmarks import report
@@ -35,7 +35,7 @@ def test_the_command_measures_and_prints(tmp_path: Path) -> None:
     assert "throughput: 32 streams" in done.stdout
     assert "CPU µs/token" in done.stdout
     measured = json.loads(results.read_text())
-    targets = ["direct", "nginx", "gateway"] if shutil.which("nginx") else ["direct", "gateway"]
+    targets = ["direct", "nginx", "gateway"] if find("nginx") else ["direct", "gateway"]
     assert [each["target"] for each in measured] == targets
     for each in measured:
         assert each["load"]["good"] == each["asked"] == 1

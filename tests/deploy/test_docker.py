@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.programs import program
 
 from deepseek_proxy.ops.lifecycle import LAST_WORDS_SECONDS
 from deepseek_proxy.settings import Settings
@@ -65,12 +66,8 @@ def environment() -> dict[str, str]:
 
 
 def test_hadolint_finds_nothing() -> None:
-    hadolint = shutil.which(
-        "hadolint", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-    )
-    if hadolint is None:
-        pytest.skip("hadolint is not installed (there is none for this platform on PyPI)")
-    done = subprocess.run([hadolint, FOLDER / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    command = [program("hadolint"), FOLDER / "Dockerfile"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -226,14 +223,15 @@ class Container:
         inside |= {"DEEPSEEK_PROXY_STATE_DIR": str(self.state), "TMPDIR": str(temporary)}
         self.environment = {**inside, **variables}
         # To read everything takes the place of an image of its own: Python may lie in root's home here.
-        become = f"setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs"
+        become = f"{program('setpriv')} --reuid {user} --regid {user} --clear-groups --no-new-privs"
         become += " --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search"
         script = f"mount -t tmpfs -o uid={user},gid={user},mode=0700 tmpfs {self.state}"
         script += f" && mount -t tmpfs -o mode=1777 tmpfs {temporary}"
         script += f' && mount -o remount,bind,ro / && exec {become} "$@"'
+        unshared = [program("unshare"), "--mount", "sh", "-c"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", script, "sh", image / "bin" / command[0], *command[1:]],
+                [*unshared, script, "sh", image / "bin" / command[0], *command[1:]],
                 env=self.environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -260,11 +258,11 @@ class Container:
 
 @pytest.fixture
 def start(image: Path, tmp_path: Path) -> Iterator[Any]:
-    if os.getuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"):
-        pytest.skip("becoming another user on a read-only tree needs root, unshare and setpriv")
-    probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=10)
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user on a read-only tree")
+    probe = subprocess.run([program("unshare"), "--mount", "true"], capture_output=True, timeout=10)
     if probe.returncode != 0:
-        pytest.skip("this machine does not let its root have mounts of its own")
+        pytest.skip("this machine does not let its root have mounts of its own (docker run --privileged)")
     started: list[Container] = []
 
     def begin(command: Sequence[str], **variables: str) -> Container:

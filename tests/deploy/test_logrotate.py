@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,14 +14,10 @@ import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import ROOT, Gateway
+from harness.programs import program
 
 SHIPPED: Final = ROOT / "deploy" / "logrotate" / "deepseek-proxy"
-LOGROTATE: Final = shutil.which("logrotate") or shutil.which("logrotate", path="/usr/sbin")
 REQUESTS: Final = 10
-
-pytestmark = pytest.mark.skipif(
-    LOGROTATE is None, reason="logrotate is not installed (apt install logrotate)"
-)
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ def rotate(folder: Path) -> None:
     (folder / "logrotate.conf").write_text(configuration)
     (folder / "logrotate.conf").chmod(0o644)
     command = [
-        str(LOGROTATE),
+        program("logrotate"),
         "--force",
         "--state",
         str(folder / "logrotate.state"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -22,12 +21,12 @@ from harness import deepseek
 from harness.certificates import self_signed
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, ROOT, Gateway
+from harness.programs import program
 from harness.responses_grammar import assert_responses_grammar
 from harness.websocket import Refused, WebSocket
 from harness.wire import Request, Wire
 
 CONFIGURATION: Final = ROOT / "deploy" / "nginx" / "deepseek-proxy.conf"
-NGINX: Final = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 EVENTS: Final = 30
 GAP_SECONDS: Final = 0.02
 ALLOWED_DELAY_SECONDS: Final = 0.05
@@ -55,8 +54,6 @@ http {{
 }}
 """
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt install nginx-light)")
-
 
 @dataclass(frozen=True)
 class Front:
@@ -76,7 +73,7 @@ class Front:
 
 
 @contextlib.contextmanager
-def running_nginx(folder: Path, gateway_port: int) -> Iterator[Front]:
+def running_nginx(nginx: str, folder: Path, gateway_port: int) -> Iterator[Front]:
     """nginx with the shipped file, but for addresses and certificate."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -96,7 +93,7 @@ def running_nginx(folder: Path, gateway_port: int) -> Iterator[Front]:
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
     command = [
-        str(NGINX),
+        nginx,
         "-p",
         str(folder),
         "-c",
@@ -134,8 +131,9 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Front]:
+    nginx = program("nginx")
     gateway = Gateway(tmp_path_factory.mktemp("gateway"), upstream.url)
-    with running_nginx(tmp_path_factory.mktemp("nginx"), gateway.port) as running:
+    with running_nginx(nginx, tmp_path_factory.mktemp("nginx"), gateway.port) as running:
         yield running
     gateway.stop()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.programs import program
 from prometheus_client import CollectorRegistry
 
 from deepseek_proxy.errors import RateLimited
@@ -28,14 +28,9 @@ OWN_LABELS = {"instance", "job"}
 
 
 def promtool(*arguments: str | Path) -> str:
-    """Runs Prometheus' own checker, as Debian ships it; `.ci/run` puts it into `.cache/prometheus`."""
-    found = shutil.which("promtool") or shutil.which(
-        ROOT / ".cache" / "prometheus" / "usr" / "bin" / "promtool"
-    )
-    if found is None:
-        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+    """What Prometheus' own checker says of what it finds nothing wrong with."""
     done = subprocess.run(
-        [found, *arguments],
+        [program("promtool"), *arguments],
         cwd=FOLDER,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from harness import deepseek
 from harness.client import Call
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, PROMPT, ROOT
+from harness.programs import program
 
 from deepseek_proxy.cli import units
 from deepseek_proxy.settings import isolated
@@ -29,13 +29,6 @@ from deepseek_proxy.settings import isolated
 SHIPPED: Final = ROOT / "deploy" / "systemd"
 PROGRAM: Final = str(Path(sys.executable).with_name("deepseek-proxy"))
 MAX_EXPOSURE: Final = 1.5
-ANALYZE = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (apt install systemd)"
-)
-ACTIVATE = pytest.mark.skipif(
-    shutil.which("systemd-socket-activate") is None,
-    reason="systemd-socket-activate is not installed (apt install systemd)",
-)
 
 
 # -- the files ------------------------------------------------------------------------------------
@@ -54,12 +47,11 @@ def files_in(folder: Path) -> list[Path]:
 
 def analyze(*arguments: str, runtime: Path | None = None) -> subprocess.CompletedProcess[str]:
     """`runtime` is the folder that a user's manager has to have."""
-    command = ["systemd-analyze", "--no-pager", *arguments]
+    command = [program("systemd-analyze"), "--no-pager", *arguments]
     environment = {**os.environ, **({"XDG_RUNTIME_DIR": str(runtime)} if runtime else {})}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-@ANALYZE
 @pytest.mark.parametrize("manager", ["--system", "--user"])
 def test_systemd_finds_nothing_wrong_with_them(manager: str, tmp_path: Path) -> None:
     text = units.service(PROGRAM) if manager == "--system" else units.user_service(PROGRAM)
@@ -70,7 +62,6 @@ def test_systemd_finds_nothing_wrong_with_them(manager: str, tmp_path: Path) -> 
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
-@ANALYZE
 def test_the_service_is_exposed_to_little() -> None:
     found = analyze("security", "--offline=true", str(SHIPPED / units.SERVICE_NAME))
     level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", found.stdout)
@@ -117,7 +108,8 @@ class Manager:
             **variables,
         }
         settings = [f"--setenv={name}={value}" for name, value in given.items()]
-        command = ["systemd-socket-activate", "-l", f"{host}:{self.port}", *settings, "sh", "-c", MANAGER]
+        activate = program("systemd-socket-activate")
+        command = [activate, "-l", f"{host}:{self.port}", *settings, "sh", "-c", MANAGER]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "sh", sys.executable, "-m", "deepseek_proxy", "serve"],
@@ -210,7 +202,6 @@ class Customers:
             thread.join()
 
 
-@ACTIVATE
 def test_restarts_and_reloads_refuse_no_connection(variables: dict[str, str], tmp_path: Path) -> None:
     """The first request starts the gateway; what comes while it restarts waits for the next one."""
     with contextlib.closing(Manager(tmp_path, variables)) as manager:
@@ -231,7 +222,6 @@ def test_restarts_and_reloads_refuse_no_connection(variables: dict[str, str], tm
         assert "Traceback" not in manager.log
 
 
-@ACTIVATE
 def test_the_key_comes_as_a_credential(
     variables: dict[str, str], upstream: FakeUpstream, tmp_path: Path
 ) -> None:
@@ -246,7 +236,6 @@ def test_the_key_comes_as_a_credential(
     assert upstream.requests[0].headers["authorization"] == "Bearer sk-credential"
 
 
-@ACTIVATE
 def test_a_socket_for_everybody_and_a_key_of_its_own_do_not_go_together(
     variables: dict[str, str], tmp_path: Path
 ) -> None:

@@ -7,12 +7,12 @@ cannot be reached, the test is skipped and says so. Refuses to know what the pac
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
+from harness.programs import program
 
 CACHE: Final = Path(__file__).parents[2] / ".cache" / "e2e"
 INSTALL_SECONDS: Final = 600
@@ -21,8 +21,8 @@ OPENAI: Final = ("openai", "7.55.0")
 
 def installed(package: str, version: str) -> Path:
     """The `node_modules` folder that holds this version of the package."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
+    program("node")
+    program("npm")
     CACHE.mkdir(parents=True, exist_ok=True)
     name = f"{package.rpartition('/')[2]}-{version}"
     done = CACHE / name / ".installed"

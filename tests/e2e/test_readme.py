@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import pytest
 from e2e import npm
 from e2e.codex import NEWEST, launcher
 from harness.gateway import Gateway
+from harness.programs import program
 
 from deepseek_proxy.cli.serve import greeting
 from deepseek_proxy.settings import isolated
@@ -64,8 +64,7 @@ def test_javascript(gateway: Gateway, tmp_path: Path) -> None:
 
 
 def test_curl(gateway: Gateway, tmp_path: Path) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
+    program("curl")
     shown = run(["sh", "-c", example("sh", "curl", gateway.port)], tmp_path).stdout
     assert shown.startswith("event: response.created\n")
     assert shown.endswith("data: [DONE]\n\n")

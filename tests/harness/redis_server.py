@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
+from harness.programs import program
 
 
 @contextmanager
@@ -22,12 +21,10 @@ def running() -> Iterator[str]:
 @contextmanager
 def process() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The same, with the process, for tests that break it."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
+    redis = program("redis-server", "valkey-server")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    command = [redis, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         _wait(server, port)
