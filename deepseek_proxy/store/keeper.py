@@ -225,11 +225,13 @@ class Keeper:
     def _round(self) -> None:
         self._gather()
         self._watcher.waiting(self._waiting_bytes)
-        self._write()
-        if self._open:
-            self.beat()
-            self._ask_for_cancels()
-        self._sweep()
+        try:
+            self._write()
+        finally:  # a store that is full takes nothing before it is swept
+            if self._open:
+                self.beat()
+                self._ask_for_cancels()
+            self._sweep()
         self._backend.tidy()
 
     def _gather(self) -> None:

@@ -29,6 +29,10 @@ local now, owner_limit, total_limit = tonumber(take()), tonumber(take()), tonumb
 if not now then local time = redis.call('TIME') now = time[1] + time[2] / 1000000 end
 local TAG, ROW = 32, 120
 
+-- Redis without memory refuses a script at its first write, if that could take some. This one cannot: what
+-- makes room, or keeps alive what is there, begins with it.
+local function whatever_the_memory() redis.call('DEL', P .. 'nothing') end
+
 local function hold(tag, bytes)
   if redis.call('HINCRBY', P .. 'bytes', tag, bytes) == 0 then redis.call('HDEL', P .. 'bytes', tag) end
   redis.call('INCRBY', P .. 'total', bytes)
@@ -111,7 +115,10 @@ end
 
 local function add_piece(tag, name, first, blob)
   local added = redis.pcall('XADD', P .. 'e:' .. name, string.format('%.0f-0', first + 1), 'b', blob)
-  if type(added) == 'table' then return end  -- it was there already
+  if type(added) == 'table' then
+    if added.err:find('equal or smaller') then return end  -- it was there already
+    error(added.err)
+  end
   hold(tag, ROW + #blob)
   redis.call('HINCRBY', P .. 'r:' .. name, 'log', ROW + #blob)
 end
@@ -260,6 +267,7 @@ return 1
     "delete": """
 local tag, name = take(), take()
 if not is_there('r', name) then return 0 end
+whatever_the_memory()
 remove_response(tag, name)
 return 1
 """,
@@ -292,7 +300,10 @@ local ended = row[1] == '1'
 local abandoned = not ended and not is_alive(row[3])
 return {not rest and ended and '1' or '0', not rest and abandoned and '1' or '0', row[2], found}
 """,
-    "beat": "redis.call('HSET', P .. 'workers', take(), string.format('%.3f', now + take()))",
+    "beat": """
+whatever_the_memory()
+redis.call('HSET', P .. 'workers', take(), string.format('%.3f', now + take()))
+""",
     "request_cancel": """
 local name = take()
 if not is_running(name) then return 0 end
@@ -333,6 +344,7 @@ return 1
     "drop": """
 local tag, name = take(), take()
 if not is_there('c', name) then return 0 end
+whatever_the_memory()
 remove_conversation(tag, name)
 return 1
 """,
@@ -367,6 +379,7 @@ return is_there('c', name) and redis.call('HGET', P .. 'b:' .. name, item)
     "remove": """
 local tag, id, item = take(), take(), take()
 if not is_there('c', tag .. id) or not redis.call('ZSCORE', P .. 'i:' .. tag .. id, item) then return 0 end
+whatever_the_memory()
 remove_entry(tag, id, item)
 return 1
 """,
@@ -387,11 +400,13 @@ return is_there('t', name) and redis.call('HGET', P .. 't:' .. name, 'blob')
 local duty, worker, seconds = take(), take(), take()
 local held = redis.call('HMGET', P .. 'duties', duty, duty .. ' until')
 if held[1] and held[1] ~= worker and tonumber(held[2]) > now then return 0 end
+whatever_the_memory()
 redis.call('HSET', P .. 'duties', duty, worker, duty .. ' until', string.format('%.3f', now + seconds))
 return 1
 """,
     "sweep": """
 local most, done = tonumber(take()), 0
+whatever_the_memory()
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'ages', '-inf', now, 'LIMIT', 0, most)) do
   local name = member:sub(2)
   REMOVE[member:sub(1, 1)](name:sub(1, TAG), name)

@@ -225,6 +225,26 @@ def test_a_sweep_begins_by_itself_and_says_what_is_held(
     store.close()
 
 
+def test_a_store_that_takes_nothing_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(Unsteady):
+        swept = False
+
+        def sweep(self, most: int) -> int:
+            self.swept = True
+            return 0
+
+    monkeypatch.setattr(keeper, "SWEEP_SECONDS", 0.1)
+    backend = Full()
+    store = Store(backend)
+    recording = begin(store)
+    backend.error = StoreUnavailable("full")
+    recording.append(0, b"waits")
+    store.finish(recording, "completed", b"{}")
+    backend.swept = False
+    wait_for(lambda: backend.swept)
+    store.close()
+
+
 def test_no_frame_is_lost_between_threads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "FLUSH_SECONDS", 0.001)
     switching = sys.getswitchinterval()

@@ -16,7 +16,7 @@ import redis
 from harness import redis_server
 
 from deepseek_proxy.errors import StoreUnavailable
-from deepseek_proxy.store.base import Item, Limits, NewResponse
+from deepseek_proxy.store.base import Conversation, Item, Limits, LogPiece, NewResponse, Usage
 from deepseek_proxy.store.keeper import Recording
 from deepseek_proxy.store.redis import CALL_SECONDS, REST_SECONDS, RedisBackend
 from deepseek_proxy.store.store import Store
@@ -120,17 +120,54 @@ def test_scripts_that_the_server_forgot_are_sent_again(redis_url: str, store: St
     assert store.get("ann", "resp_1") is not None
 
 
-def test_a_server_without_memory_is_a_store_that_cannot_be_used(redis_url: str, store: Store) -> None:
-    begin(store)
+@contextmanager
+def without_memory(redis_url: str) -> Iterator[None]:
     with redis.Redis.from_url(redis_url) as operator:
         operator.config_set("maxmemory", "1mb")
         try:
-            with pytest.raises(StoreUnavailable):
-                begin(store, "resp_2")
-            assert store.get("ann", "resp_1") is not None
+            yield
         finally:
             operator.config_set("maxmemory", "0")
+
+
+def test_a_server_without_memory_is_a_store_that_cannot_be_used(redis_url: str, store: Store) -> None:
+    begin(store)
+    with without_memory(redis_url):
+        with pytest.raises(StoreUnavailable):
+            begin(store, "resp_2")
+        assert store.get("ann", "resp_1") is not None
     assert begin(store, "resp_2")
+
+
+def test_room_is_made_on_a_server_without_memory(redis_url: str, store: Store) -> None:
+    store.finish(begin(store), "completed", b"{}", [Item("a", b"{}")])
+    store.finish(begin(store, "resp_2"), "completed", b"{}", [Item("b", b"{}")])
+    store.create_conversation(Conversation("conv_1", "ann", 1, b"{}"), [Item("c", b"{}"), Item("d", b"{}")])
+    a_year_on = RedisBackend(redis_url, ROOMY, clock=lambda: time.time() + 365 * 86_400)
+    with without_memory(redis_url):
+        assert store.delete("ann", "resp_1")
+        assert store.delete_item("ann", "conv_1", "c")
+        assert store.delete_conversation("ann", "conv_1")
+        a_year_on.beat(store.worker, 30)
+        assert a_year_on.claim("sweep", store.worker, 60)
+        assert a_year_on.sweep(10) == 1
+        assert store.usage() == Usage(0, 0, 0)
+    a_year_on.close()
+
+
+def test_events_that_find_no_memory_wait_for_it(redis_url: str, store: Store) -> None:
+    recording = begin(store)
+    recording.append(0, b"first")
+    with without_memory(redis_url):
+        with pytest.raises(StoreUnavailable):
+            store.backend.append([LogPiece("ann", "resp_1", 0, b"\0first")])
+        recording.append(1, b" second")
+        assert store.finish(recording, "completed", b"{}")
+    until = time.monotonic() + 20
+    while (events := store.events("ann", "resp_1")) is None or not events.ended:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert b"".join(piece.data for piece in events.pieces) == b"first second"
 
 
 def test_other_keys_of_the_same_server_are_left_alone_and_ours_are_gone_in_the_end(
