@@ -7,6 +7,7 @@ to know the upstream and HTTP.
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -47,7 +48,7 @@ class StoreRecorder:
         self._background = background
         self._goes_on = goes_on
         self._recording: Recording | None = None
-        self._listeners: list[Listener] = []
+        self._listeners: list[weakref.ref[Listener]] = []
         self.warning: str | None = None
 
     @property
@@ -92,14 +93,20 @@ class StoreRecorder:
     def _record_aloud(self, number: int, frames: bytes) -> None:
         if self._recording is not None:
             self._recording.append(number, frames)
-        for listener in self._listeners:
+        for listener in self._heard_by():
             listener.put(number, frames)
 
     def listen(self, *, fresh: bool) -> Listener:
-        """Hears what a background response says from now on; `fresh`: it has said nothing yet."""
+        """Hears what a background response says from now on; `fresh`: it has said nothing yet.
+
+        For as long as somebody holds it: readers come and go, and the response may take an hour.
+        """
         listener = Listener(fresh=fresh)
-        self._listeners.append(listener)
+        self._listeners.append(weakref.ref(listener, self._listeners.remove))
         return listener
+
+    def _heard_by(self) -> list[Listener]:
+        return [listener for reference in [*self._listeners] if (listener := reference()) is not None]
 
     def proceed(self, response: Mapping[str, Any]) -> None:
         """Keeps another state of the response, while it goes on."""
@@ -120,7 +127,7 @@ class StoreRecorder:
             )
         except Exception:
             logger.exception("response %s has ended, and could not be stored", response["id"])
-        for listener in self._listeners:
+        for listener in self._heard_by():
             listener.end()
 
     def drop(self) -> None:

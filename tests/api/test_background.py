@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from harness.fake_upstream import FakeUpstream
 from harness.responses_grammar import assert_responses_grammar
 from harness.wire import Handler, Wire
 
+from deepseek_proxy.api.replaying import Listener
 from tests.api.test_stored import call, frames
 from tests.api.test_storing import OWNER, everything, go_down
 
@@ -100,6 +102,29 @@ def test_its_events_are_those_of_a_queued_response(face: Any) -> None:
     ]
     assert [event["response"]["status"] for event in events[:3]] == ["queued", "queued", "in_progress"]
     assert assert_responses_grammar(events) == made
+
+
+def listeners() -> int:
+    gc.collect()
+    return sum(type(each) is Listener for each in gc.get_objects())
+
+
+def test_a_reader_that_has_left_is_not_spoken_to(
+    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
+) -> None:
+    upstream.serve(waits_for(gate, left))
+    id = face.ask(background=True).json["id"]
+    until(lambda: call(face, "GET", id).json["status"] == "in_progress")
+    assert listeners() == 0
+    reading, idle = (call(face, "GET", f"{id}?stream=true") for _ in range(2))
+    assert next(iter(reading.response))
+    assert listeners() == 2
+    reading.close()
+    idle.close()
+    del reading, idle
+    assert listeners() == 0
+    gate.append(True)
+    assert ended(face, id)["status"] == "completed"
 
 
 def test_one_line_tells_of_it_when_it_has_ended(
