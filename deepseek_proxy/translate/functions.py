@@ -29,14 +29,11 @@ def declare(
         form = fields.mapping(given, "format", path)
         if isinstance(nested := form.get("grammar"), dict):
             form = {"type": "grammar", **nested}
-        table.declare_freeform(tool, description, form)
-    else:
-        tool = Tool(ToolKind.FUNCTION, name, namespace)
-        parameters = given.get("parameters")
-        if parameters is not None and not isinstance(parameters, (dict, bool)):
-            raise fields.invalid_type(f"{path}.parameters", "an object", parameters)
-        table.declare(tool, description, parameters)
-    return table.upstream_name(tool)
+        return table.declare_freeform(tool, description, form)
+    parameters = given.get("parameters")
+    if parameters is not None and not isinstance(parameters, (dict, bool)):
+        raise fields.invalid_type(f"{path}.parameters", "an object", parameters)
+    return table.declare(Tool(ToolKind.FUNCTION, name, namespace), description, parameters)
 
 
 def named(given: Mapping[str, Any], kind: str, path: str) -> Tool:

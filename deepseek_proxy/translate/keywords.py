@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from operator import is_not
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -139,19 +140,23 @@ class _Walk:
             value = {
                 ("prefixItems" if k == "items" else k): v for k, v in value.items() if k != "prefixItems"
             }
-        return self._rebuild(value, lambda key, item: self._keyword(key, item, depth))
-
-    def _keyword(self, key: str, value: Any, depth: int) -> Any:
-        fix = _KEYWORDS.get(key)
-        return value if fix is None else fix(self, value, depth)
+        changes = None  # made where there is one: most schemas are fine
+        for key, item in value.items():
+            fix = _KEYWORDS.get(key)
+            if fix is not None and (fixed := fix(self, item, depth)) is not item:
+                changes = changes or {}
+                changes[key] = fixed
+        return _changed(value, changes) if changes else value
 
     @staticmethod
-    def _rebuild(mapping: dict[str, Any], fix: Callable[[str, Any], Any]) -> dict[str, Any]:
-        """`mapping` with every value fixed, in the same order; itself where nothing changes."""
-        fixed = {key: fix(key, value) for key, value in mapping.items()}
-        if all(fixed[key] is value for key, value in mapping.items()):
-            return mapping
-        return {key: value for key, value in fixed.items() if value is not _DROP}
+    def _fix_values(mapping: dict[str, Any], fix: Callable[[Any, int], Any], depth: int) -> dict[str, Any]:
+        """`mapping` with every value fixed; itself where nothing changes."""
+        changes = None
+        for key, item in mapping.items():
+            if (fixed := fix(item, depth)) is not item:
+                changes = changes or {}
+                changes[key] = fixed
+        return _changed(mapping, changes) if changes else mapping
 
     # -- kinds of keywords; each returns the value itself, a mended one, or _DROP
 
@@ -162,21 +167,22 @@ class _Walk:
         if not isinstance(value, list) or not value:
             return _DROP
         fixed = [self.schema(item, depth + 1) for item in value]
-        return value if all(new is old for new, old in zip(fixed, value)) else fixed
+        return fixed if any(map(is_not, fixed, value)) else value
 
     def schema_map(self, value: Any, depth: int) -> Any:
         if value == []:
             return {}  # how PHP writes an empty map
         if not isinstance(value, dict):
             return _DROP
-        return self._rebuild(value, lambda _, item: self.schema(item, depth + 1))
+        return self._fix_values(value, self.schema, depth + 1)
 
     def pattern_map(self, value: Any, depth: int) -> Any:
         fixed = self.schema_map(value, depth)
         if not isinstance(fixed, dict):
             return fixed
         self.property_patterns += fixed
-        return self._rebuild(fixed, lambda key, item: item if self._allowed(key) else _DROP)
+        refused = {key: _DROP for key in fixed if not self._allowed(key)}
+        return _changed(fixed, refused) if refused else fixed
 
     def items(self, value: Any, depth: int) -> Any:
         if isinstance(value, list):  # allowed by the draft, or renamed already
@@ -186,17 +192,15 @@ class _Walk:
     def dependencies(self, value: Any, depth: int) -> Any:
         if not isinstance(value, dict):
             return _DROP
-        return self._rebuild(
-            value,
-            lambda _, item: (
-                self.names(item, depth) if isinstance(item, list) else self.subschema(item, depth)
-            ),
-        )
+        return self._fix_values(value, self._dependency, depth)
+
+    def _dependency(self, value: Any, depth: int) -> Any:
+        return self.names(value, depth) if isinstance(value, list) else self.subschema(value, depth)
 
     def dependent_required(self, value: Any, depth: int) -> Any:
         if not isinstance(value, dict):
             return _DROP
-        return self._rebuild(value, lambda _, item: self.names(item, depth))
+        return self._fix_values(value, self.names, depth)
 
     def names(self, value: Any, _depth: int) -> Any:
         """A list of distinct strings."""
@@ -206,6 +210,8 @@ class _Walk:
         return value if fixed == value else fixed
 
     def type(self, value: Any, _depth: int) -> Any:
+        if isinstance(value, str) and value in _TYPES:
+            return value
         if not isinstance(value, list):
             name = normalise_type(value)
             return _DROP if name is None else value if name == value else name
@@ -273,6 +279,12 @@ class _Walk:
 
     def _allowed(self, pattern: str) -> bool:
         return not self._upstream or patterns.parse(pattern) is not None
+
+
+def _changed(mapping: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`mapping` with the values of `changes`, in the same order, and without those that are dropped."""
+    changed = {**mapping, **changes}
+    return {key: value for key, value in changed.items() if value is not _DROP}
 
 
 def _lookup(root: Any, ref: str) -> Any:

@@ -42,6 +42,9 @@ class ToolKind(StrEnum):
     OPEN_PAGE = "open_page"
 
 
+_NAMED: Final = (ToolKind.FUNCTION, ToolKind.CUSTOM)
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A tool as its client knows it."""
@@ -53,7 +56,7 @@ class Tool:
     @property
     def key(self) -> tuple[str, str | None, str]:
         """Functions and free-form tools share one space of names; a hosted tool has its own."""
-        named = self.kind in (ToolKind.FUNCTION, ToolKind.CUSTOM)
+        named = self.kind in _NAMED
         namespace = None if self.namespace == DEFAULT_NAMESPACE else self.namespace
         return ("" if named else self.kind, namespace, self.name)
 
@@ -80,8 +83,9 @@ class ToolTable:
         """What the model called. A name that nobody entered is passed on, so that the client can say so."""
         return self._tools.get(upstream_name) or Tool(ToolKind.FUNCTION, upstream_name)
 
-    def declare(self, tool: Tool, description: str | None, parameters: object) -> None:
-        """Offers `tool` to the model; a second declaration of the same tool replaces the first in place."""
+    def declare(self, tool: Tool, description: str | None, parameters: object) -> str:
+        """Offers `tool` to the model, under the upstream name that is returned. A second declaration of the
+        same tool replaces the first in place."""
         name = self.upstream_name(tool)
         self._tools[name] = tool
         function: dict[str, Any] = {"name": name}
@@ -89,14 +93,15 @@ class ToolTable:
             function["description"] = description
         function["parameters"] = schema.tool_parameters(parameters)
         self._declarations[name] = {"type": "function", "function": function}
+        return name
 
-    def declare_freeform(self, tool: Tool, description: str | None, grammar: Mapping[str, Any]) -> None:
+    def declare_freeform(self, tool: Tool, description: str | None, grammar: Mapping[str, Any]) -> str:
         """Offers a free-form tool as a function with one string; the grammar goes into its description."""
         text = [description or "", f'Put the whole free-form input into the string "{FREEFORM_INPUT}".']
         if grammar.get("type") == "grammar" and isinstance(grammar.get("definition"), str):
             syntax = grammar.get("syntax") or "lark"
             text.append(f"The string must follow this {syntax} grammar:\n{grammar['definition']}")
-        self.declare(
+        return self.declare(
             tool,
             "\n\n".join(filter(None, text)),
             {

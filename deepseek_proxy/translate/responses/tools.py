@@ -101,10 +101,8 @@ def declare(
                 names.append(functions.declare(inner, inner_kind, table, inner_path, namespace))
         elif kind in _CLIENT_RUN:
             hosted, description, parameters = _CLIENT_RUN[kind]
-            table.declare(
-                hosted, tool.get("description") or description, tool.get("parameters") or parameters
-            )
-            names.append(table.upstream_name(hosted))
+            described = tool.get("description") or description
+            names.append(table.declare(hosted, described, tool.get("parameters") or parameters))
         elif session is not None and lookup.is_web_search(kind):
             session.offer(table, lookup.options(tool, where))
         elif kind in _REFUSED:
