@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from harness import deepseek
 from harness.accounts import Accounts, account, held_until
 from harness.fake_upstream import FakeUpstream
 from harness.searching import searches
+from harness.waiting import wait_for
 
 Make = Callable[..., Any]
 """Of `conftest`."""
@@ -29,13 +29,6 @@ def held(face: Any) -> int:
 
 def waiting(face: Any) -> int:
     return int(face.gateway.books.ledger.waiting([HOLD])[HOLD])
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -137,11 +130,11 @@ def test_those_who_wait_when_the_server_stops_leave_no_trace(make: Make, fake: A
     statuses: list[int] = []
     thread = threading.Thread(target=lambda: statuses.append(face.ask(OURS).status_code))
     thread.start()
-    until(lambda: waiting(face) == 1)
+    wait_for(lambda: waiting(face) == 1)
     face.gateway.drain.begin(0.3)
     thread.join(10)
     assert statuses == [503]
-    until(lambda: waiting(face) == 0)
+    wait_for(lambda: waiting(face) == 0)
     face.finish(busy)
     assert held(face) == 0
     assert fake.asked["a"] == 1

@@ -12,6 +12,7 @@ import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.responses_grammar import assert_responses_grammar
+from harness.waiting import wait_for
 from harness.wire import Handler, Wire
 
 from deepseek_proxy.api.replaying import Listener
@@ -61,15 +62,6 @@ def left() -> list[float | None]:
     return []
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
-
-
 # -- from queued to completed ---------------------------------------------------------------------
 
 
@@ -82,7 +74,7 @@ def test_it_is_queued_at_once_and_made_without_the_client(
     response.close()
     assert (response.status_code, begun["status"]) == (200, "queued")
     assert (begun["background"], begun["store"], begun["output"], begun["usage"]) == (True, True, [], None)
-    until(lambda: call(face, "GET", begun["id"]).json["status"] == "in_progress")
+    wait_for(lambda: call(face, "GET", begun["id"]).json["status"] == "in_progress")
     gate.append(True)
     made = ended(face, begun["id"])
     assert made["status"] == "completed"
@@ -137,7 +129,7 @@ def test_one_line_tells_of_it_when_it_has_ended(
     assert mine == []
     gate.append(True)
     ended(face, response.json["id"])
-    (line,) = until(lambda: [line for line in face.lines() if line["request_id"] == "req_mine"])
+    (line,) = wait_for(lambda: [line for line in face.lines() if line["request_id"] == "req_mine"])
     assert (line["status"], line["finish"], line["method"]) == (200, "stop", "POST")
     assert line["output_tokens"] > 0
     assert "client_gone" not in line or line["client_gone"] is False
@@ -225,12 +217,12 @@ def test_cancelling_reaches_the_upstream(
     upstream.serve(waits_for(gate, left))
     response = face.ask(background=True)
     id = response.json["id"]
-    until(lambda: b'"Hel"' in b"".join(p.data for p in face.gateway.store.events(OWNER, id).pieces))
+    wait_for(lambda: b'"Hel"' in b"".join(p.data for p in face.gateway.store.events(OWNER, id).pieces))
     cancelled = call(face, "POST", f"{id}/cancel").json
     assert (cancelled["id"], cancelled["status"]) == (id, "cancelled")
     assert (cancelled["error"], cancelled["incomplete_details"], cancelled["completed_at"]) == (None,) * 3
     assert cancelled["output"][-1]["content"][0]["text"] == "Hel"
-    until(lambda: left)
+    wait_for(lambda: left)
     assert call(face, "GET", id).json == cancelled
     assert call(face, "POST", f"{id}/cancel").json == cancelled
     events = face.events(call(face, "GET", f"{id}?stream=true"))
@@ -248,9 +240,9 @@ def test_deleting_it_ends_it(
 ) -> None:
     upstream.serve(waits_for(gate, left))
     id = face.ask(background=True).json["id"]
-    until(lambda: upstream.requests)
+    wait_for(lambda: upstream.requests)
     assert call(face, "DELETE", id).json["deleted"] is True
-    until(lambda: left)
+    wait_for(lambda: left)
     assert call(face, "GET", id).status_code == 404
 
 
@@ -293,7 +285,7 @@ def test_the_place_of_its_key_is_taken_until_it_ends(
     assert face.ask(headers).status_code == 429
     upstream.serve(deepseek.answers())
     gate.append(True)
-    until(lambda: face.ask(headers).status_code == 200)
+    wait_for(lambda: face.ask(headers).status_code == 200)
 
 
 def test_it_is_never_made_where_it_cannot_be_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,10 +299,10 @@ def test_at_the_end_of_the_process_it_says_so(
 ) -> None:
     upstream.serve(waits_for(gate, left))
     id = face.ask(background=True).json["id"]
-    until(lambda: upstream.requests)
+    wait_for(lambda: upstream.requests)
     face.gateway.drain.ends_at = time.monotonic()
     face.gateway.drain.finish()
     found = json.loads(face.gateway.store.get(OWNER, id).body)
     assert (found["status"], found["error"]["code"]) == ("failed", "server_error")
     assert not face.gateway.drain.working
-    until(lambda: left)
+    wait_for(lambda: left)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -17,6 +15,7 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway
 from harness.responses import read_stream
+from harness.waiting import wait_for
 from harness.wire import Request, Wire
 
 from deepseek_proxy.app import create_app
@@ -133,13 +132,6 @@ def requests(found: dict[str, float]) -> float:
     return found.get('requests_total{dialect="responses",model="deepseek-flash",status="200"}', 0)
 
 
-def eventually(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_every_worker_answers_for_all_also_for_those_that_were_killed(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
@@ -160,18 +152,18 @@ def test_every_worker_answers_for_all_also_for_those_that_were_killed(
             with gateway.ask() as call:
                 assert read_stream(call.reply()).text == "Hello"
         # A stream's numbers are written after its last byte.
-        eventually(lambda: requests(scrape(gateway)) == 12)
+        wait_for(lambda: requests(scrape(gateway)) == 12)
         assert len({requests(scrape(gateway)) for _ in range(8)}) == 1
 
         with gateway.ask(input="stay") as call:
             pieces = call.reply().pieces()
             next(pieces)
-            eventually(lambda: scrape(gateway).get("open_streams") == 1)
+            wait_for(lambda: scrape(gateway).get("open_streams") == 1)
             before = set(gateway.worker_pids())
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
-            eventually(lambda: len(set(gateway.worker_pids()) - before) == 2)
-        eventually(lambda: "open_streams" not in scrape(gateway))
+            wait_for(lambda: len(set(gateway.worker_pids()) - before) == 2)
+        wait_for(lambda: "open_streams" not in scrape(gateway))
         found = scrape(gateway)
         assert requests(found) == 12
         assert found['tokens_total{kind="cache_hit",model="deepseek-flash"}'] == 12 * 32

@@ -15,6 +15,7 @@ from harness import deepseek
 from harness.deepseek import answers
 from harness.fake_upstream import FakeUpstream
 from harness.responses_grammar import assert_responses_grammar
+from harness.waiting import wait_for
 from harness.websocket import Refused, WebSocket
 from harness.wire import Request, Wire
 from werkzeug.serving import make_server
@@ -50,10 +51,7 @@ class Served:
 
     def settled(self) -> None:
         """Waits until every connection has ended."""
-        until = time.monotonic() + 5
-        while self.face.metric("open_websockets"):
-            assert time.monotonic() < until, "a WebSocket is still open"
-            time.sleep(0.01)
+        wait_for(lambda: not self.face.metric("open_websockets"), 5)
 
     def close(self) -> None:
         for each in self._sockets:

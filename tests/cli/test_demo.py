@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.waiting import wait_for
 
 COMMAND = [sys.executable, "-m", "deepseek_proxy", "demo"]
 
@@ -68,10 +68,3 @@ def test_its_gateway_ends_with_it(tmp_path: Path, number: int) -> None:
 
 def children_of(pid: int | str) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

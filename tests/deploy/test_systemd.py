@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from harness.client import Call
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, PROMPT, ROOT
 from harness.programs import program
+from harness.waiting import wait_for
 
 from deepseek_proxy.cli import units
 from deepseek_proxy.settings import isolated
@@ -147,14 +147,6 @@ class Manager:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.notified.close()
-
-
-def wait_for(condition: object, seconds: float = 20) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.responses import read_stream
 from harness.vercel import GENUINE, IS_INSTALLED, STAND_IN, Function
+from harness.waiting import wait_for
 from harness.wire import Request, Wire
 
 from deepseek_proxy.settings import Settings
@@ -134,10 +135,7 @@ def test_every_event_is_passed_on_as_it_comes_and_one_line_is_logged(
     assert reply.status == 200
     assert frames[-1].is_done
     assert frames[-2].event["type"] == "response.completed"
-    deadline = time.monotonic() + 5
-    while '"path":"/v1/responses"' not in function.log:
-        assert time.monotonic() < deadline, function.log
-        time.sleep(0.02)
+    wait_for(lambda: '"path":"/v1/responses"' in function.log, 5)
     assert function.log.count("first token") == 1, "written once, by us alone"
     assert '"logger":"deepseek_proxy.requests"' in function.log
     assert KEY not in function.log

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import OWN_KEY, Gateway
 from harness.responses import read_stream
+from harness.waiting import wait_for
 from harness.wire import Request, Wire
 
 from deepseek_proxy import keyfile
@@ -59,14 +59,7 @@ class Configured:
         return {self.status(key) for _ in range(8)}
 
     def becomes(self, key: str, status: int) -> None:
-        wait_for(lambda: self.statuses(key) == {status})
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+        wait_for(lambda: self.statuses(key) == {status}, SECONDS, every=0.2)
 
 
 @pytest.fixture
@@ -104,7 +97,7 @@ def test_a_new_configuration_is_taken_and_no_stream_is_cut(
 
 def test_a_mistake_changes_nothing_and_is_told(configured: Configured) -> None:
     configured.write([{"key": ALICE, "budget": 1}, "short"])
-    wait_for(lambda: "Not reloaded" in configured.gateway.log)
+    wait_for(lambda: "Not reloaded" in configured.gateway.log, SECONDS)
     assert "keys[0].budget: no such setting; did you mean budget_per_day?" in configured.gateway.log
     assert "keys[1].key: " in configured.gateway.log
     assert configured.statuses(ALICE) == {200}

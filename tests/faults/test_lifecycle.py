@@ -29,6 +29,7 @@ from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, PROMPT, ROOT, Gateway, Server
 from harness.responses import Told, read_error, read_stream
 from harness.scenes import prompt_of, scene_of
+from harness.waiting import wait_for
 from harness.wire import Request, Wire
 
 STREAMS = 200
@@ -176,13 +177,6 @@ def refuses(gateway: Gateway) -> bool:
     """Whether nobody listens any more."""
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", gateway.port)) == errno.ECONNREFUSED
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class Kept:

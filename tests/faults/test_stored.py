@@ -19,6 +19,7 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, Gateway, Server
 from harness.responses_grammar import assert_responses_grammar
+from harness.waiting import wait_for
 from harness.wire import Request, Wire
 
 from deepseek_proxy.api.gateway import tenant_of
@@ -115,20 +116,12 @@ def begin(gateway: Gateway) -> str:
         return str(reply.json()["id"])
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 def status(gateway: Gateway, id: str) -> str:
     return str(send(gateway, "GET", id)[1]["status"])
 
 
-def wait_for(gateway: Gateway, id: str, *expected: str) -> None:
-    until(lambda: status(gateway, id) in expected)
+def wait_for_status(gateway: Gateway, id: str, *expected: str) -> None:
+    wait_for(lambda: status(gateway, id) in expected)
 
 
 def replayed(gateway: Gateway, id: str, after: int | None = None) -> bytes:
@@ -169,11 +162,11 @@ def test_another_process_streams_it_live(pair: Pair, play: Play) -> None:
 def test_another_process_cancels_it(pair: Pair, play: Play) -> None:
     maker, other = pair
     id = begin(maker)
-    wait_for(other, id, "in_progress")
+    wait_for_status(other, id, "in_progress")
     code, cancelled = send(other, "POST", f"{id}/cancel")
     assert (code, cancelled["status"]) == (200, "cancelled")
     assert cancelled["output"][-1]["content"][0]["text"] == "Hel"
-    until(lambda: play.left)
+    wait_for(lambda: play.left)
     assert send(maker, "GET", id)[1] == cancelled
     assert send(maker, "POST", f"{id}/cancel") == (200, cancelled)
 
@@ -203,8 +196,8 @@ def test_a_stream_whose_client_leaves_is_cancelled(pair: Pair, play: Play, abrup
                 break
         call.leave(abruptly=abruptly)
     id = events(seen)[0]["response"]["id"]
-    wait_for(gateway, id, "cancelled")
-    until(lambda: play.left)
+    wait_for_status(gateway, id, "cancelled")
+    wait_for(lambda: play.left)
     found = send(gateway, "GET", id)[1]
     assert found["output"][-1]["content"][0]["text"] == "Hel"
     assert replayed(gateway, id) == seen + b"data: [DONE]\n\n"
@@ -222,7 +215,7 @@ def test_a_background_response_outlives_its_client(pair: Pair, play: Play) -> No
         call.leave(abruptly=True)
     play.curtain.set()
     id = events(seen)[0]["response"]["id"]
-    wait_for(gateway, id, "completed")
+    wait_for_status(gateway, id, "completed")
     whole = replayed(gateway, id)
     assert whole.startswith(seen)
     assert not play.left
@@ -238,7 +231,7 @@ def test_a_stop_waits_for_what_is_made_in_the_background(
 ) -> None:
     maker, (other, _) = run(server), pair
     id = begin(maker)
-    wait_for(other, id, "in_progress")
+    wait_for_status(other, id, "in_progress")
     maker.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     play.curtain.set()
@@ -249,12 +242,12 @@ def test_a_stop_waits_for_what_is_made_in_the_background(
 def test_what_outlasts_the_stop_has_failed(run: Run, pair: Pair, play: Play) -> None:
     maker, (other, _) = run(drain_seconds=1), pair
     id = begin(maker)
-    wait_for(other, id, "in_progress")
+    wait_for_status(other, id, "in_progress")
     maker.stop()
     found = send(other, "GET", id)[1]
     assert found["status"] == "failed"
     assert found["error"]["message"].startswith("The gateway is stopping.")
-    until(lambda: play.left)
+    wait_for(lambda: play.left)
     assert assert_responses_grammar(events(replayed(other, id))) == found
 
 
@@ -268,7 +261,7 @@ def test_what_a_killed_process_made_has_failed(run: Run, pair: Pair, state: Path
             if b'"delta":"Hel"' in piece.data:
                 break
         id = events(seen)[0]["response"]["id"]
-        until(lambda: b'"delta":"Hel"' in b"".join(stored(state, id)))
+        wait_for(lambda: b'"delta":"Hel"' in b"".join(stored(state, id)))
         (worker,) = maker.worker_pids()
         os.kill(worker, signal.SIGKILL)
         assert status(other, id) == "in_progress"

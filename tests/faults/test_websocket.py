@@ -18,6 +18,7 @@ from harness.deepseek import answers
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, PROMPT, Gateway, Server
 from harness.responses_grammar import assert_responses_grammar
+from harness.waiting import wait_for
 from harness.websocket import WebSocket
 from harness.wire import Request, Wire
 
@@ -220,9 +221,6 @@ def test_a_reload_moves_idle_connections_to_the_new_worker(tmp_path: Path) -> No
         old = gateway.worker_pids()
         os.kill(gateway.process.pid, signal.SIGHUP)
         assert client.closed()[0] == 1001
-        until = time.monotonic() + 10
-        while set(gateway.worker_pids()) & set(old):
-            assert time.monotonic() < until, "the old worker is still there"
-            time.sleep(0.05)
+        wait_for(lambda: not set(gateway.worker_pids()) & set(old), 10)
         with connect(gateway) as again:
             assert again.ask(input=PROMPT)[-1]["type"] == "response.completed"

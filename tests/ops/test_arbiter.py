@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from harness.client import Call
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway
 from harness.responses import read_stream
+from harness.waiting import wait_for
 from harness.wire import Request, Wire
 
 
@@ -60,13 +61,6 @@ class Reloaded:
             wire.sleep(0.1)
         wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
         wire.end()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

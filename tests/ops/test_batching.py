@@ -1,9 +1,9 @@
 """Lines that wait for others are written soon, in order, and never lost behind a bad one."""
 
 import logging
-import time
 
 import pytest
+from harness.waiting import wait_for
 
 from deepseek_proxy.ops import batching
 from deepseek_proxy.ops.batching import BatchingHandler
@@ -46,9 +46,7 @@ def test_lines_of_the_patient_are_written_together_and_soon(handler, writes):
     for message in "abc":
         say(handler, "patient", message)
     assert writes.written == []
-    deadline = time.monotonic() + 5
-    while not writes.written and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: writes.written, 5)
     assert writes.written == ["patient: a\npatient: b\npatient: c"]
     say(handler, "patient", "d")
     handler.flush()

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from harness.waiting import wait_for
 
 from deepseek_proxy.simulator import running
 
@@ -99,13 +100,6 @@ def test_a_client_that_leaves_is_noticed(prompt: str, base_url: str) -> None:
     connection.close()
     wait_for(lambda: recorded(base_url)["requests"][0]["outcome"] == "client gone", seconds=1)
     assert recorded(base_url)["active"] == 0
-
-
-def wait_for(condition: Any, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_outcomes(base_url: str) -> None:

@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from harness.waiting import wait_for
 
 from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.store import keeper
@@ -87,13 +88,6 @@ def store(backend: Unsteady, seen: Seen) -> Iterator[Store]:
 
 def begin(store: Store, id: str = "resp_1") -> Recording:
     return store.begin(NewResponse(id, "ann", 1, "in_progress", b"{}", background=True))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def log_of(store: Store, id: str = "resp_1") -> bytes:

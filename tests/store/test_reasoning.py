@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 from harness.clocks import Clock
+from harness.waiting import wait_for
 
 from deepseek_proxy.sealing import Sealer
 from deepseek_proxy.store.base import Limits, NewResponse
@@ -105,9 +105,7 @@ def test_what_one_worker_remembers_another_recalls(make_store: Callable[..., Sto
     one = SharedReasoning(ReasoningCache(10_000), make_store(), SEALER)
     other = SharedReasoning(ReasoningCache(10_000), make_store(), SEALER)
     one.remember("tenant", "call_1", "hm \ud800")
-    until = time.monotonic() + 10
-    while other.recall("tenant", "call_1") is None and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_for(lambda: other.recall("tenant", "call_1"))
     assert other.recall("tenant", "call_1") == "hm \ud800"
     assert other.recall("stranger", "call_1") is None
 
@@ -115,7 +113,7 @@ def test_what_one_worker_remembers_another_recalls(make_store: Callable[..., Sto
 def test_what_lies_in_the_store_can_be_read_by_nobody_else(make_store: Callable[..., Store]) -> None:
     store = make_store()
     SharedReasoning(ReasoningCache(10_000), store, SEALER).remember("tenant", "call_1", "a secret plan")
-    wait_for_thought(store, "call_1")
+    wait_for(lambda: store.recall("tenant", "call_1"))
     assert b"secret" not in (store.recall("tenant", "call_1") or b"")
     stranger = SharedReasoning(ReasoningCache(10_000), store, Sealer([bytes(31) + b"1"]))
     assert stranger.recall("tenant", "call_1") is None
@@ -139,7 +137,7 @@ def test_without_the_store_what_is_not_known_is_left_out() -> None:
 def test_thoughts_grow_old_and_make_room_first(make_store: Callable[..., Store], clock: Clock) -> None:
     store = make_store(Limits(owner_bytes=20_000, total_bytes=1_000_000))
     store.remember("tenant", "call_1", b"a" * 100)
-    wait_for_thought(store, "call_1")
+    wait_for(lambda: store.recall("tenant", "call_1"))
     clock.now += THOUGHT_SECONDS + 1
     assert store.recall("tenant", "call_1") is None
     assert store.backend.sweep(10) == 1
@@ -149,15 +147,8 @@ def test_thoughts_grow_old_and_make_room_first(make_store: Callable[..., Store],
     store.finish(recording, "completed", os.urandom(10_000))
     for number in range(10):
         store.remember("tenant", f"call_{number}", os.urandom(2000))
-    wait_for_thought(store, "call_9")
+    wait_for(lambda: store.recall("tenant", "call_9"))
     store.backend.sweep(10)
     assert store.recall("tenant", "call_0") is None
     assert store.recall("tenant", "call_9") is not None
     assert store.get("tenant", "resp_1") is not None
-
-
-def wait_for_thought(store: Store, name: str) -> None:
-    until = time.monotonic() + 10
-    while store.recall("tenant", name) is None:
-        assert time.monotonic() < until
-        time.sleep(0.01)

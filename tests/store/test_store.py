@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import orjson
 import pytest
 from harness.clocks import Clock
+from harness.waiting import wait_for
 from store.conftest import DAY, TTL_DAYS
 from store.turns import answer, begin, item, talk
 
@@ -28,13 +29,6 @@ def whole_log(store: Store, id: str, owner: str = "ann") -> list[Piece]:
         pieces += [piece for piece in events.pieces if not pieces or piece.first > pieces[-1].first]
         if events.ended:
             return pieces
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 # -- responses

@@ -9,6 +9,7 @@ import time
 import pytest
 import redis
 from harness import redis_server
+from harness.waiting import wait_for
 
 from deepseek_proxy.store.ledger.base import Hold, LedgerUnavailable
 from deepseek_proxy.store.ledger.redis import RedisLedger
@@ -22,10 +23,7 @@ def test_the_clock_of_the_server_counts(redis_url: str) -> None:
     assert not ledger.take("r", 1, 60).retry_seconds
     assert ledger.take("r", 1, 60).retry_seconds == pytest.approx(60, abs=5)
     assert ledger.marks(["m"])["m"].text == "text"
-    until = time.monotonic() + 10
-    while ledger.held(["a"])["a"] or ledger.marks(["m"]) or ledger.read(["n"])["n"]:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for(lambda: not (ledger.held(["a"])["a"] or ledger.marks(["m"]) or ledger.read(["n"])["n"]), 10)
     ledger.close()
 
 

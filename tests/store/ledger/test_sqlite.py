@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness.waiting import wait_for
 
 from deepseek_proxy.store.ledger.base import Hold, LedgerUnavailable
 from deepseek_proxy.store.ledger.sqlite import SqliteLedger
@@ -69,10 +70,7 @@ def test_what_a_killed_process_held_comes_back(tmp_path: Path) -> None:
     worker.wait()
     worker.stdout.close()
     ledger = SqliteLedger(path)
-    until = time.monotonic() + 10
-    while ledger.acquire(secrets.token_hex(8), [[Hold("a", 1)]], "heir", 30) is None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for(lambda: ledger.acquire(secrets.token_hex(8), [[Hold("a", 1)]], "heir", 30), 10)
     ledger.close()
 
 
