@@ -106,7 +106,7 @@ def test_a_reader_that_has_left_is_not_spoken_to(
 ) -> None:
     upstream.serve(waits_for(gate, left))
     id = face.ask(background=True).json["id"]
-    until(lambda: call(face, "GET", id).json["status"] == "in_progress")
+    wait_for(lambda: call(face, "GET", id).json["status"] == "in_progress")
     assert listeners() == 0
     reading, idle = (call(face, "GET", f"{id}?stream=true") for _ in range(2))
     assert next(iter(reading.response))
