@@ -16,11 +16,11 @@ Refuses to know what is in the JSON, any dialect, and any wire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from deepseek_proxy.errors import StoreFull
+from deepseek_proxy.errors import BodyTooLarge, StoreFull
 
 Head = bytes
 """The hash that names a chain; None is the empty one."""
@@ -215,6 +215,20 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """The blob of a segment or an entry, and those of the wanted items that are in it."""
+
+    blob: bytes
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    blobs: Sequence[bytes]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RawEvents:
     pieces: Sequence[tuple[int, bytes]]
     ended: bool
@@ -235,11 +249,12 @@ class Backend(Protocol):
     def longest(self, owner: str, heads: Sequence[Head]) -> Head | None:
         """The last of `heads` that is kept."""
 
-    def chain(self, owner: str, head: Head) -> list[bytes]:
-        """The blobs of a chain, the oldest first. Raises `LookupError` where it is not kept."""
+    def chain(self, owner: str, head: Head, most_bytes: int) -> list[bytes]:
+        """The blobs of a chain, the oldest first. Raises `LookupError` where it is not kept, `BodyTooLarge`
+        where there are more bytes."""
 
-    def locate(self, owner: str, ids: Sequence[str]) -> Mapping[str, bytes]:
-        """Item id -> the blob of a segment or entry that holds it; the latest, where there are several."""
+    def locate(self, owner: str, ids: Sequence[str], most_bytes: int) -> Sequence[Located]:
+        """Where those of the items are that are kept: the latest place of each. Raises `BodyTooLarge`."""
 
     # responses
     def insert(self, response: StoredResponse, segment: Segment | None) -> bool:
@@ -290,9 +305,10 @@ class Backend(Protocol):
         """An entry whose id the conversation has already stays as it is. Raises `StoreFull`."""
 
     def entries(
-        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool
-    ) -> Sequence[bytes] | None:
-        """None without such a conversation; `LookupError` where `after` is not in it."""
+        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool, most_bytes: int
+    ) -> RawPage | None:
+        """Up to `limit` of them, and to `most_bytes`; at least one, where there is any. None without such a
+        conversation; `LookupError` where `after` is not in it."""
 
     def entry(self, owner: str, id: str, item: str) -> bytes | None: ...
 
@@ -329,6 +345,23 @@ class Backend(Protocol):
 
 ROW_BYTES: Final = 120
 """What a row counts for besides its blob: keys and indices, about as SQLite has them."""
+
+
+def page(blobs: Iterable[bytes], limit: int | None, most_bytes: int) -> RawPage:
+    """The first of `blobs`: up to `limit`, and to `most_bytes`, but at least one."""
+    found: list[bytes] = []
+    size = 0
+    for blob in blobs:
+        size += len(blob)
+        if len(found) == limit or (found and size > most_bytes):
+            return RawPage(found, True)
+        found.append(blob)
+    return RawPage(found, False)
+
+
+def too_large(most_bytes: int) -> BodyTooLarge:
+    """The error of what would take too much memory to be read."""
+    return BodyTooLarge(f"What this request goes on from, or refers to, is larger than {most_bytes} bytes.")
 
 
 def full(for_owner: bool) -> StoreFull:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -20,13 +20,17 @@ from deepseek_proxy.store.base import (
     Entry,
     Head,
     Limits,
+    Located,
     LogPiece,
     RawEvents,
+    RawPage,
     Segment,
     StoredResponse,
     Thought,
     Usage,
     full,
+    page,
+    too_large,
 )
 
 _Key = tuple[str, str]  # owner, id
@@ -93,7 +97,7 @@ class MemoryBackend:
         with self._lock:
             return next((head for head in reversed(heads) if (owner, head) in self._segments), None)
 
-    def chain(self, owner: str, head: Head) -> list[bytes]:
+    def chain(self, owner: str, head: Head, most_bytes: int) -> list[bytes]:
         blobs = []
         with self._lock:
             at: Head | None = head
@@ -101,11 +105,19 @@ class MemoryBackend:
                 segment = self._segments[owner, at].segment
                 blobs.append(segment.blob)
                 at = segment.parent
+        if sum(map(len, blobs)) > most_bytes:
+            raise too_large(most_bytes)
         return blobs[::-1]
 
-    def locate(self, owner: str, ids: Sequence[str]) -> Mapping[str, bytes]:
+    def locate(self, owner: str, ids: Sequence[str], most_bytes: int) -> Sequence[Located]:
+        found: defaultdict[bytes, list[str]] = defaultdict(list)
         with self._lock:
-            return {id: self._places[owner, id] for id in ids if (owner, id) in self._places}
+            for id in ids:
+                if (owner, id) in self._places:
+                    found[self._places[owner, id]].append(id)
+        if sum(map(len, found)) > most_bytes:
+            raise too_large(most_bytes)
+        return [Located(blob, held) for blob, held in found.items()]
 
     def _keep(self, owner: str, segment: Segment) -> None:
         if (owner, segment.head) in self._segments:
@@ -306,8 +318,8 @@ class MemoryBackend:
             return True
 
     def entries(
-        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool
-    ) -> Sequence[bytes] | None:
+        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool, most_bytes: int
+    ) -> RawPage | None:
         with self._lock:
             talk = self._talk(owner, id)
             if talk is None:
@@ -316,7 +328,7 @@ class MemoryBackend:
             if after is not None and after not in talk.entries:
                 raise LookupError(after)
             start = ids.index(after) + 1 if after is not None else 0
-            return [talk.entries[item] for item in islice(ids, start, start + limit if limit else None)]
+            return page((talk.entries[item] for item in ids[start:]), limit, most_bytes)
 
     def entry(self, owner: str, id: str, item: str) -> bytes | None:
         with self._lock:

@@ -32,7 +32,12 @@ def open_store(settings: Settings, watcher: Watcher | None = None) -> Store | No
     if url == "off":
         return None
     backend = _backend(url, settings, watcher)
-    return Store(backend, ttl_days=settings.store_ttl_days, watcher=watcher)
+    return Store(
+        backend,
+        ttl_days=settings.store_ttl_days,
+        max_items_bytes=settings.max_body_bytes,
+        watcher=watcher,
+    )
 
 
 def open_reasoning(settings: Settings, store: Store | None, sealer: Seal) -> Reasoning:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -25,15 +25,18 @@ from deepseek_proxy.store.base import (
     Entry,
     Head,
     Limits,
+    Located,
     LogPiece,
     Nobody,
     RawEvents,
+    RawPage,
     Segment,
     StoredResponse,
     Thought,
     Usage,
     Watcher,
     full,
+    too_large,
 )
 from deepseek_proxy.store.redis_scripts import COMMON, SCRIPTS
 
@@ -114,15 +117,15 @@ class RedisBackend:
         found: bytes | None = self._run("longest", _tag(owner), *heads)
         return found
 
-    def chain(self, owner: str, head: Head) -> list[bytes]:
-        blobs: list[bytes] = self._run("chain", _tag(owner), head)
+    def chain(self, owner: str, head: Head, most_bytes: int) -> list[bytes]:
+        blobs: list[bytes] = self._bounded("chain", _tag(owner), most_bytes, head)
         if not blobs:
             raise LookupError("there is no such chain")
         return blobs[::-1]
 
-    def locate(self, owner: str, ids: Sequence[str]) -> Mapping[str, bytes]:
-        blobs = self._run("locate", _tag(owner), *ids)
-        return {id: blob for id, blob in zip(ids, blobs, strict=True) if blob is not None}
+    def locate(self, owner: str, ids: Sequence[str], most_bytes: int) -> Sequence[Located]:
+        found = self._bounded("locate", _tag(owner), most_bytes, *ids)
+        return [Located(blob, [id.decode() for id in held]) for blob, *held in found]
 
     # -- responses
 
@@ -255,14 +258,13 @@ class RedisBackend:
         return self._room("add", _tag(owner), id, size, expires_at, *_entries(entries))
 
     def entries(
-        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool
-    ) -> Sequence[bytes] | None:
+        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool, most_bytes: int
+    ) -> RawPage | None:
         most = -1 if limit is None else limit
-        found = self._run("entries", _name(owner, id), after or "", most, int(descending))
+        found = self._run("entries", _name(owner, id), after or "", most, int(descending), most_bytes)
         if found == b"unknown":
             raise LookupError(after)
-        blobs: Sequence[bytes] | None = found
-        return blobs
+        return RawPage(found[1:], found[0] == b"more") if found is not None else None
 
     def entry(self, owner: str, id: str, item: str) -> bytes | None:
         found: bytes | None = self._run("entry", _name(owner, id), item)
@@ -300,6 +302,12 @@ class RedisBackend:
         return Usage(*self._run("usage", _tag(owner) if owner is not None else ""))
 
     # -- inside
+
+    def _bounded(self, script: str, tag: str, most_bytes: int, *values: Any) -> Any:
+        found = self._run(script, tag, most_bytes, *values)
+        if found == b"large":
+            raise too_large(most_bytes)
+        return found
 
     def _room(self, script: str, *values: Any) -> bool:
         """Runs what may find no room. False where what it goes on from is gone."""

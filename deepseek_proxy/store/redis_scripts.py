@@ -188,27 +188,38 @@ end
 return false
 """,
     "chain": """
-local tag, head, blobs = take(), take(), {}
+local tag, most, head, blobs = take(), tonumber(take()), take(), {}
 while head ~= '' do
   local found = redis.call('HMGET', P .. 's:' .. tag .. head, 'blob', 'parent')
   if not found[1] then return {} end
+  most = most - #found[1]
+  if most < 0 then return 'large' end
   blobs[#blobs + 1] = found[1]
   head = found[2]
 end
 return blobs
 """,
     "locate": """
-local tag, blobs = take(), {}
-for index = at + 1, #ARGV do
-  local where, blob = redis.call('HGET', P .. 'p:' .. tag, ARGV[index]), false
-  if where and where:sub(1, 1) == 's' then
-    blob = redis.call('HGET', P .. 's:' .. tag .. where:sub(2), 'blob')
+local tag, most, found, known = take(), tonumber(take()), {}, {}
+while at < #ARGV do
+  local item = take()
+  local where = redis.call('HGET', P .. 'p:' .. tag, item)
+  if where and known[where] then
+    table.insert(known[where], item)
   elseif where then
-    blob = redis.call('HGET', P .. 'b:' .. tag .. where:sub(2), ARGV[index])
+    local is_segment, blob = where:sub(1, 1) == 's', nil
+    if is_segment then
+      blob = redis.call('HGET', P .. 's:' .. tag .. where:sub(2), 'blob')
+    else
+      blob = redis.call('HGET', P .. 'b:' .. tag .. where:sub(2), item)
+    end
+    most = most - #blob
+    if most < 0 then return 'large' end
+    found[#found + 1] = {blob, item}
+    if is_segment then known[where] = found[#found] end
   end
-  blobs[#blobs + 1] = blob
 end
-return blobs
+return found
 """,
     "insert": """
 local tag, id, base, has_segment = take(), take(), take(), take() == '1'
@@ -357,7 +368,7 @@ extend(tag, id, expires_at)
 return 'done'
 """,
     "entries": """
-local name, after, limit, descending = take(), take(), tonumber(take()), take() == '1'
+local name, after, limit, descending, most = take(), take(), tonumber(take()), take() == '1', tonumber(take())
 if not is_there('c', name) then return false end
 local start = 0
 if after ~= '' then
@@ -365,12 +376,15 @@ if after ~= '' then
   if not rank then return 'unknown' end
   start = rank + 1
 end
-local blobs = {}
+local found = {'all'}
 local range = descending and 'ZREVRANGE' or 'ZRANGE'
-for _, item in ipairs(redis.call(range, P .. 'i:' .. name, start, limit < 0 and -1 or start + limit - 1)) do
-  blobs[#blobs + 1] = redis.call('HGET', P .. 'b:' .. name, item)
+for _, item in ipairs(redis.call(range, P .. 'i:' .. name, start, limit < 0 and -1 or start + limit)) do
+  local blob = redis.call('HGET', P .. 'b:' .. name, item)
+  most = most - #blob
+  if #found == limit + 1 or (#found > 1 and most < 0) then found[1] = 'more' break end
+  found[#found + 1] = blob
 end
-return blobs
+return found
 """,
     "entry": """
 local name, item = take(), take()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,15 +21,19 @@ from deepseek_proxy.store.base import (
     Entry,
     Head,
     Limits,
+    Located,
     LogPiece,
     Nobody,
     RawEvents,
+    RawPage,
     Segment,
     StoredResponse,
     Thought,
     Usage,
     Watcher,
     full,
+    page,
+    too_large,
 )
 from deepseek_proxy.store.sqlite_file import SqliteFile, one
 
@@ -44,11 +49,13 @@ _RESPONSE: Final = """
         LEFT JOIN segments i ON i.n = r.input LEFT JOIN segments h ON h.n = r.head
         LEFT JOIN workers w ON w.id = r.worker
     WHERE o.name = ? AND r.id = ? AND r.expires_at > ?"""
-_CHAIN: Final = """
+_UP_THE_CHAIN: Final = """
     WITH RECURSIVE chain (n, depth) AS (
         SELECT n, 0 FROM segments WHERE owner = ? AND head = ?
         UNION ALL SELECT s.parent, depth + 1 FROM chain JOIN segments s USING (n) WHERE s.parent IS NOT NULL)
-    SELECT blob FROM chain JOIN segments USING (n) ORDER BY depth DESC"""
+    SELECT %s FROM chain JOIN segments USING (n)"""
+_CHAIN: Final = _UP_THE_CHAIN % "blob" + " ORDER BY depth DESC"
+_CHAIN_SIZE: Final = _UP_THE_CHAIN % "sum(length(blob))"
 _RUNNING: Final = """
     SELECT r.n FROM owners o JOIN responses r ON r.owner = o.n
     WHERE o.name = ? AND r.id = ? AND NOT r.ended AND r.expires_at > ?"""
@@ -97,24 +104,36 @@ class SqliteBackend:
 
         return self._file.read(work)
 
-    def chain(self, owner: str, head: Head) -> list[bytes]:
+    def chain(self, owner: str, head: Head, most_bytes: int) -> list[bytes]:
         def work(db: sqlite3.Connection) -> list[bytes]:
-            return [blob for (blob,) in db.execute(_CHAIN, (rows.number_of(db, owner), head))]
+            n = rows.number_of(db, owner)
+            if (one(db, _CHAIN_SIZE, n, head) or 0) > most_bytes:
+                raise too_large(most_bytes)
+            return [blob for (blob,) in db.execute(_CHAIN, (n, head))]
 
         blobs = self._file.read(work)
         if not blobs:
             raise LookupError("there is no such chain")
         return blobs
 
-    def locate(self, owner: str, ids: Sequence[str]) -> Mapping[str, bytes]:
-        def work(db: sqlite3.Connection) -> dict[str, bytes]:
-            query = """
-                SELECT coalesce(s.blob, e.blob) FROM places p
-                LEFT JOIN segments s ON s.n = p.segment LEFT JOIN entries e ON e.n = p.entry
-                WHERE p.owner = ? AND p.item = ?"""
+    def locate(self, owner: str, ids: Sequence[str], most_bytes: int) -> Sequence[Located]:
+        def work(db: sqlite3.Connection) -> Sequence[Located]:
+            places: defaultdict[tuple[int | None, int | None], list[str]] = defaultdict(list)
             n = rows.number_of(db, owner)
-            found = ((id, one(db, query, n, id)) for id in ids)
-            return {id: blob for id, blob in found if blob is not None}
+            query = "SELECT segment, entry FROM places WHERE owner = ? AND item = ?"
+            for id in ids:
+                for place in db.execute(query, (n, id)).fetchall():
+                    places[place].append(id)
+            query = "SELECT blob FROM segments WHERE n = ? UNION ALL SELECT blob FROM entries WHERE n = ?"
+            found: list[Located] = []
+            size = 0
+            for place, held in places.items():
+                blob = one(db, query, *place)
+                size += len(blob)
+                if size > most_bytes:
+                    raise too_large(most_bytes)
+                found.append(Located(blob, held))
+            return found
 
         return self._file.read(work)
 
@@ -346,9 +365,9 @@ class SqliteBackend:
         return self._file.write(work)
 
     def entries(
-        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool
-    ) -> Sequence[bytes] | None:
-        def work(db: sqlite3.Connection) -> Sequence[bytes] | None:
+        self, owner: str, id: str, after: str | None, limit: int | None, descending: bool, most_bytes: int
+    ) -> RawPage | None:
+        def work(db: sqlite3.Connection) -> RawPage | None:
             n = self._talk(db, owner, id)
             if n is None:
                 return None
@@ -361,9 +380,9 @@ class SqliteBackend:
             way, order = ("<", "DESC") if descending else (">", "ASC")
             query = f"""
                 SELECT blob FROM entries WHERE conversation = ? AND (? IS NULL OR n {way} ?)
-                ORDER BY n {order} LIMIT ?"""  # noqa: S608  # two words of our own
-            found = db.execute(query, (n, start, start, -1 if limit is None else limit))
-            return [blob for (blob,) in found]
+                ORDER BY n {order}"""  # noqa: S608  # two words of our own
+            found = db.execute(query, (n, start, start))
+            return page((blob for (blob,) in found), limit, most_bytes)
 
         return self._file.read(work)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from deepseek_proxy.errors import BodyTooLarge
 from deepseek_proxy.store import packing
 from deepseek_proxy.store.base import (
     Backend,
@@ -30,12 +31,14 @@ from deepseek_proxy.store.base import (
     Thought,
     Usage,
     Watcher,
+    too_large,
 )
 from deepseek_proxy.store.keeper import Keeper, Recording
 
 EVENTS_BYTES: Final = 512 * 1024
 """About how much, compressed, `events` returns at a time."""
 FOLLOW_SECONDS: Final = 0.2
+MAX_ITEMS_BYTES: Final = 48 * 1024 * 1024
 _DAY_SECONDS: Final = 86_400
 THOUGHT_SECONDS: Final = 7 * _DAY_SECONDS
 """A conversation that has rested for longer goes on without the thinking of its calls."""
@@ -45,8 +48,9 @@ class Store:
     """One for each application. Every method but `Recording.append` may wait for the backend, cooperatively
     under gevent, and raises `StoreUnavailable` in bounded time. An owner never sees another's.
 
-    `ttl_days` counts from a response's creation, and from the last change of a conversation; `clock` gives
-    the seconds of the epoch.
+    `ttl_days` counts from a response's creation, and from the last change of a conversation. Items come back
+    up to `max_items_bytes` of JSON at a time: they are small where they lie, compressed. `clock` gives the
+    seconds of the epoch.
     """
 
     def __init__(
@@ -54,12 +58,14 @@ class Store:
         backend: Backend,
         *,
         ttl_days: float = 30,
+        max_items_bytes: int = MAX_ITEMS_BYTES,
         clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
     ) -> None:
         self.backend = backend
         self.worker = secrets.token_hex(8)
         self._ttl_seconds = ttl_days * _DAY_SECONDS
+        self._max_items_bytes = max_items_bytes
         self._clock = clock
         self._keeper = Keeper(backend, self.worker, watcher or Nobody())
 
@@ -140,16 +146,31 @@ class Store:
     # -- items
 
     def items(self, owner: str, head: Head | None) -> list[Item]:
-        """All items of a chain. Raises `LookupError` where it is not kept."""
-        blobs = self.backend.chain(owner, head) if head is not None else ()
-        return [item for blob in blobs for item in packing.unpack(blob)]
+        """All items of a chain. Raises `LookupError` where it is not kept, and `BodyTooLarge`."""
+        blobs = self.backend.chain(owner, head, self._max_items_bytes) if head is not None else ()
+        return [item for items in self._unpacked(blobs) for item in items]
 
     def find_items(self, owner: str, ids: Sequence[str]) -> Mapping[str, Item]:
-        """Those of the items that are kept anywhere: in a response's input or output, or a conversation."""
-        found = {}
-        for id, blob in self.backend.locate(owner, ids).items():
-            found[id] = next(item for item in packing.unpack(blob) if item.id == id)
+        """Those of the items that are kept anywhere: in a response's input or output, or a conversation.
+
+        Raises `BodyTooLarge`.
+        """
+        found: dict[str, Item] = {}
+        located = self.backend.locate(owner, ids, self._max_items_bytes)
+        for each, items in zip(located, self._unpacked(each.blob for each in located), strict=True):
+            wanted = frozenset(each.ids)
+            found |= {item.id: item for item in items if item.id in wanted}
         return found
+
+    def _unpacked(self, blobs: Iterable[bytes]) -> Iterator[list[Item]]:
+        """The items of each blob. Raises `BodyTooLarge` where they become too many."""
+        size = 0
+        for blob in blobs:
+            items = packing.unpack(blob)
+            size += sum(len(item.json) for item in items)
+            if size > self._max_items_bytes:
+                raise too_large(self._max_items_bytes)
+            yield items
 
     # -- events
 
@@ -213,14 +234,23 @@ class Store:
         limit: int | None = None,
         descending: bool = False,
     ) -> Page | None:
-        """Items in their order, or the reverse, behind the one with the id `after`. None without such a
-        conversation. Raises `LookupError` where `after` is not in it."""
-        more = limit + 1 if limit is not None else None
-        blobs = self.backend.entries(owner, id, after, more, descending)
-        if blobs is None:
+        """Items in their order, or the reverse, behind the one with the id `after`: up to `limit`, or fewer
+        where they are large; without a limit all, or `BodyTooLarge`. None without such a conversation.
+        Raises `LookupError` where `after` is not in it."""
+        raw = self.backend.entries(owner, id, after, limit, descending, self._max_items_bytes)
+        if raw is None:
             return None
-        items = [packing.unpack(blob)[0] for blob in blobs]
-        return Page(items[:limit], limit is not None and len(items) > limit)
+        items: list[Item] = []
+        try:
+            for (item,) in self._unpacked(raw.blobs):
+                items.append(item)
+        except BodyTooLarge:
+            if limit is None or not items:
+                raise
+            return Page(items, True)
+        if limit is None and raw.has_more:
+            raise too_large(self._max_items_bytes)
+        return Page(items, raw.has_more)
 
     def conversation_item(self, owner: str, id: str, item: str) -> Item | None:
         blob = self.backend.entry(owner, id, item)

@@ -29,6 +29,16 @@ def prompt_bytes(upstream: FakeUpstream, number: int = -1) -> bytes:
     return body[body.index(b'"messages":[') : body.index(b',"thinking"')]
 
 
+def test_what_it_goes_on_from_may_be_as_large_as_a_body(make: Make, upstream: FakeUpstream) -> None:
+    face = make(store_url="memory:", max_body_bytes=2000)
+    first = final(face, face.ask(input="x" * 1500))
+    second = final(face, face.ask(input="y" * 1500, previous_response_id=first["id"]))
+    asked = len(upstream.requests)
+    refused = face.ask(input="more", previous_response_id=second["id"])
+    assert (refused.status_code, refused.json["error"]["code"]) == (413, "request_too_large")
+    assert len(upstream.requests) == asked
+
+
 # -- going on from a response ---------------------------------------------------------------------
 
 

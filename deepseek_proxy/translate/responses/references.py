@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepseek_proxy.errors import InvalidRequest
+from deepseek_proxy.translate.responses.stored_items import duplicate
 
 
 def referenced(value: object) -> list[str]:
@@ -21,8 +22,14 @@ def referenced(value: object) -> list[str]:
 def resolved(items: Sequence[Any], found: Mapping[str, Mapping[str, Any]], param: str = "input") -> list[Any]:
     """The items that a client sent at `param`, with those in place that they refer to.
 
-    Raises `InvalidRequest` for a reference to what is not `found`.
+    Raises `InvalidRequest` for a reference to what is not `found`, and for a second one to the same item:
+    a short request could become a prompt of any length.
     """
+    seen: set[str] = set()
+    for id in referenced(items):
+        if id in seen:
+            raise duplicate(id, param)
+        seen.add(id)
     return [_resolved(item, found, param) if _is_reference(item) else item for item in items]
 
 

@@ -78,14 +78,18 @@ def stored_items(value: object, new_id: ids.NewId, param: str = "input") -> list
         item = _whole(given)
         known = item.get("id") or new_id(_PREFIXES.get(item["type"], _UNKNOWN_PREFIX))
         if known in seen:
-            raise InvalidRequest(
-                f"Duplicate item found with id {known}. "
-                "Remove duplicate items from your input and try again.",
-                param=param,
-            )
+            raise duplicate(known, param)
         seen.add(known)
         items.append((known, item))
     return items
+
+
+def duplicate(id: str, param: str) -> InvalidRequest:
+    """OpenAI's words for an item that is there twice."""
+    return InvalidRequest(
+        f"Duplicate item found with id {id}. Remove duplicate items from your input and try again.",
+        param=param,
+    )
 
 
 def shown(id: str, item: bytes) -> bytes:

@@ -26,6 +26,13 @@ def test_what_refers_to_nothing(value: Any) -> None:
     assert referenced(value) == []
 
 
+def test_an_item_is_referred_to_once() -> None:
+    twice = [{"type": "item_reference", "id": "rs_1"}, MESSAGE, {"id": "rs_1"}]
+    with pytest.raises(InvalidRequest, match=r"^Duplicate item found with id rs_1\.") as caught:
+        resolved(twice, {"rs_1": STORED}, "items")
+    assert caught.value.param == "items"
+
+
 def test_what_is_not_found_is_named_in_openais_words() -> None:
     with pytest.raises(InvalidRequest, match=r"^Item with id 'rs_2' not found\.") as caught:
         resolved([{"type": "item_reference", "id": "rs_2"}], {"rs_1": STORED}, "items")
