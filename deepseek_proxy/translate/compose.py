@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepseek_proxy.errors import ModelNotFound
 from deepseek_proxy.models import Model, Resolved
 from deepseek_proxy.translate import fields, history
-from deepseek_proxy.translate.history import Entry
+from deepseek_proxy.translate.history import Entry, History
 from deepseek_proxy.translate.reasoning import ThinkingMode
 from deepseek_proxy.translate.tool_choice import ToolChoice
 from deepseek_proxy.translate.tools import ToolTable
@@ -20,6 +20,15 @@ from deepseek_proxy.translate.tools import ToolTable
 NextTurn = Callable[[Sequence[Entry], int], dict[str, Any]]
 """Makes the body of a further turn of the same answer, from what the turns before it said and the tokens
 that they wrote. Holds the whole conversation."""
+
+
+class Turns(NamedTuple):
+    """The turns of one answer: the body of the `first`, what makes that of the `next` one, and what builds
+    the messages of either."""
+
+    first: dict[str, Any]
+    next: NextTurn
+    build: Callable[[Sequence[Entry]], History]
 
 
 def resolve(body: Mapping[str, Any], find: Callable[[str], Resolved | None]) -> Resolved:
@@ -45,17 +54,18 @@ def compose(
     stream: bool,
     recall: Callable[[str], str | None],
     notes: Counter[str],
-) -> tuple[dict[str, Any], NextTurn]:
-    """The body of the answer's first turn, and what makes those of further ones.
+) -> Turns:
+    """The turns of an answer to `entries`.
 
     The tools of `table` are released; repairs of the history are counted in `notes`.
     """
 
-    def build(entries: Sequence[Entry]) -> history.History:
+    def build(entries: Sequence[Entry]) -> History:
         return history.build(entries, vision=model.vision, thinking=mode.enabled, recall=recall)
 
     conversation = build(entries)
-    notes.update(conversation.repairs)
+    if conversation.repairs:
+        notes.update(conversation.repairs)
     if not table.declarations:
         table.declare_stubs(conversation.tool_names)
     upstream: dict[str, Any] = {"model": model.id, "messages": conversation.messages, **mode.fields()}
@@ -79,4 +89,4 @@ def compose(
             body["max_tokens"] = max(1, body["max_tokens"] - tokens)
         return body
 
-    return upstream, next_turn
+    return Turns(upstream, next_turn, build)

@@ -7,7 +7,7 @@ import pytest
 
 from deepseek_proxy import models
 from deepseek_proxy.errors import InvalidRequest, ModelNotFound
-from deepseek_proxy.translate.compose import NextTurn, compose, resolve
+from deepseek_proxy.translate.compose import Turns, compose, resolve
 from deepseek_proxy.translate.history import (
     AssistantText,
     Entry,
@@ -24,7 +24,7 @@ from deepseek_proxy.translate.tools import Tool, ToolKind, ToolTable
 ASKED = [SystemText("Be brief."), UserMessage((TextPart("Why?"),))]
 
 
-def composed(entries: list[Entry] | None = None, **changes: Any) -> tuple[dict[str, Any], NextTurn]:
+def composed(entries: list[Entry] | None = None, **changes: Any) -> Turns:
     fields: dict[str, Any] = {
         "model": models.FLASH,
         "mode": ThinkingMode("high"),
@@ -46,9 +46,9 @@ def table() -> ToolTable:
 
 
 def test_the_keys_come_in_one_order() -> None:
-    body, _ = composed(
+    body = composed(
         table=table(), choice=ToolChoice("none"), is_json=True, sampling={"max_tokens": 5}, stream=True
-    )
+    ).first
     assert list(body) == [
         *("model", "messages", "thinking", "reasoning_effort", "tools", "tool_choice"),
         *("response_format", "max_tokens", "stream", "stream_options"),
@@ -56,7 +56,7 @@ def test_the_keys_come_in_one_order() -> None:
 
 
 def test_no_tools_means_no_tool_choice() -> None:
-    body, _ = composed(choice=ToolChoice("none"))
+    body = composed(choice=ToolChoice("none")).first
     assert "tools" not in body
     assert "tool_choice" not in body
 
@@ -64,13 +64,13 @@ def test_no_tools_means_no_tool_choice() -> None:
 def test_tools_of_the_history_are_declared_as_gone() -> None:
     entries = [*ASKED, ToolCall("c", "f", "{}"), ToolResult("c", None, ())]
     notes: Counter[str] = Counter()
-    body, _ = composed(entries, notes=notes)
+    body = composed(entries, notes=notes).first
     assert [tool["function"]["name"] for tool in body["tools"]] == ["f"]
     assert notes == {"missing_reasoning": 1}
 
 
 def test_a_further_turn_goes_on_where_the_first_one_ended() -> None:
-    body, next_turn = composed(table=table(), choice=ToolChoice("required"), sampling={"max_tokens": 10})
+    body, next_turn, _ = composed(table=table(), choice=ToolChoice("required"), sampling={"max_tokens": 10})
     after = next_turn([AssistantText("Well.")], 4)
     assert after["messages"][: len(body["messages"])] == body["messages"]
     assert after["messages"][-1]["content"] == "Well."

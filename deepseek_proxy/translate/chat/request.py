@@ -91,7 +91,7 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         switch=parameters.switch(body),
     )
     stream = fields.boolean(body, "stream", False)
-    upstream, next_turn = compose(
+    turns = compose(
         entries,
         model=resolved.model,
         mode=mode,
@@ -103,13 +103,13 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         recall=context.recall,
         notes=notes,
     )
-    continues = body["messages"][-1].get("prefix") is True and _goes_on(upstream["messages"][-1])
+    continues = body["messages"][-1].get("prefix") is True and _goes_on(turns.first["messages"][-1])
     legacy = tools.is_legacy(body)
     options = fields.mapping(body, "stream_options")
     return ChatRequest(
         resolved=resolved,
         stream=stream,
-        upstream=upstream,
+        upstream=turns.first,
         continues=continues,
         tools=table,
         permitted=choice.permits,
@@ -120,10 +120,10 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         is_json=answer.is_json,
         structured=answer.structured,
         search=search or Session(),
-        next_turn=next_turn if search is not None else None,
+        next_turn=turns.next if search is not None else None,
         cache_key=fields.string(body, "prompt_cache_key"),
         notes=notes,
-        unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
+        unknown_fields=tuple([name for name in body if name not in parameters.KNOWN_FIELDS]),
     )
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepseek_proxy.models import Resolved
-from deepseek_proxy.translate import answer_format, fields, history, lookup, reasoning, tokens, truncation
+from deepseek_proxy.translate import answer_format, fields, lookup, reasoning, tokens, truncation
 from deepseek_proxy.translate.answer_format import AnswerFormat
-from deepseek_proxy.translate.compose import compose, resolve
+from deepseek_proxy.translate.compose import Turns, compose, resolve
 from deepseek_proxy.translate.history import Entry, SystemText, TextPart, UserMessage
 from deepseek_proxy.translate.lookup import Options
+from deepseek_proxy.translate.reasoning import ThinkingMode
 from deepseek_proxy.translate.responses import compaction, parameters, tools
 from deepseek_proxy.translate.responses.items import InputReader
 from deepseek_proxy.translate.responses.management import compacted_first
@@ -27,6 +27,7 @@ from deepseek_proxy.translate.schema import StructuredOutput
 from deepseek_proxy.translate.sealed import Unseal
 from deepseek_proxy.translate.search import Session
 from deepseek_proxy.translate.tokens import Count
+from deepseek_proxy.translate.tool_choice import ToolChoice
 from deepseek_proxy.translate.tools import ToolTable
 
 
@@ -94,99 +95,129 @@ def parse(
     answered yet, so that there may be no input.
     """
     parameters.refuse_prompt(body)
+    asked = _read(body, context, compact=compact, warm_up=warm_up)
+    stream = fields.boolean(body, "stream", False)
+    plan = _plan(body, context, asked, stream=stream)
+    choice, mode, answer = asked.choice, asked.mode, asked.answer
+    parallel = fields.boolean(body, "parallel_tool_calls", True)
+    options = fields.mapping(body, "stream_options")
+    return ResponsesRequest(
+        resolved=asked.resolved,
+        stream=stream,
+        upstream=plan.turns.first,
+        echo=parameters.echo(body, asked.effort or mode.effort or "none", parallel, context.place),
+        tools=asked.table,
+        permitted=choice.permits,
+        parallel_tool_calls=parallel,
+        is_json=answer.is_json,
+        structured=answer.structured,
+        obfuscate=fields.boolean(options, "include_obfuscation", False, "stream_options"),
+        search=context.search or Session(),
+        shows_sources=parameters.includes(body, "web_search_call.action.sources"),
+        next_turn=plan.turns.next if plan.takes_several else None,
+        compacted_texts=plan.compacted_texts,
+        kept_texts=plan.kept_texts,
+        cache_key=fields.string(body, "prompt_cache_key"),
+        notes=asked.notes,
+        unknown_fields=tuple([name for name in body if name not in parameters.KNOWN_FIELDS]),
+    )
+
+
+class _Asked(NamedTuple):
+    """What a request says, and what it wants of its answer."""
+
+    resolved: Resolved
+    table: ToolTable
+    entries: list[Entry]
+    compact: bool
+    answer: AnswerFormat
+    choice: ToolChoice
+    effort: str | None
+    """In the client's own word."""
+    mode: ThinkingMode
+    notes: Counter[str]
+
+
+def _read(body: Mapping[str, Any], context: RequestContext, *, compact: bool, warm_up: bool) -> _Asked:
     notes: Counter[str] = Counter()
     resolved = resolve(body, context.resolve)
     table = ToolTable(context.tool_name_limit)
-    search = context.search
-    tools.declare(fields.array(body, "tools"), table, notes, session=search)
-    if resolved.search:
-        _offer_search(search, table)
-    reader = InputReader(table, context.unseal, notes, search)
+    tools.declare(fields.array(body, "tools"), table, notes, session=context.search)
+    _prepare_search(body, resolved, context.search, table)
+    reader = InputReader(table, context.unseal, notes, context.search)
     entries = reader.read(body.get("input"), context.place.earlier)
     if not entries and not body.get("instructions") and not warm_up:
         raise fields.missing("input")
-    compact = compact or reader.compaction_asked
-    compacted_texts = compaction.user_texts(entries) if compact else None
-
     if instructions := fields.string(body, "instructions"):
         entries.insert(0, SystemText(instructions))
     answer = _answer_format(body, entries)
     answer_format.tell(entries, answer.hints)
-    if compact:
-        entries.append(UserMessage((TextPart(compaction.PROMPT),)))
+    effort = fields.string(fields.mapping(body, "reasoning"), "effort", "reasoning")
     if context.errand:
         table.keep_only(set())
     choice = tools.choose(None if context.errand else body.get("tool_choice"), table)
-    effort = fields.string(fields.mapping(body, "reasoning"), "effort", "reasoning")
     mode = reasoning.choose(
         "none" if context.errand else effort,
         alias=resolved.thinking,
         forced_tool=choice.is_forced,
         default_effort=resolved.model.default_effort,
     )
+    compact = compact or reader.compaction_asked
+    return _Asked(resolved, table, entries, compact, answer, choice, effort, mode, notes)
 
-    sampling = parameters.sampling(body, resolved.model.max_output_tokens)
-    room = truncation.room(resolved.model, mode, sampling.get("max_tokens"))
+
+class _Plan(NamedTuple):
+    """The turns that the answer takes."""
+
+    turns: Turns
+    takes_several: bool
+    compacted_texts: Sequence[str] | None
+    kept_texts: Sequence[str] | None
+
+
+def _plan(body: Mapping[str, Any], context: RequestContext, asked: _Asked, *, stream: bool) -> _Plan:
+    model, table, entries, notes = asked.resolved.model, asked.table, asked.entries, asked.notes
+    compacted_texts = kept_texts = None
+    if asked.compact:
+        compacted_texts = compaction.user_texts(entries)
+        entries.append(UserMessage((TextPart(compaction.PROMPT),)))
+    sampling = parameters.sampling(body, model.max_output_tokens)
+    room = truncation.room(model, asked.mode, sampling.get("max_tokens"))
     if parameters.truncates(body):
         for_tools = tokens.tools_tokens(table.declarations, context.count)
         entries = truncation.shorten(entries, room - for_tools, context.count, notes)
-    stream = fields.boolean(body, "stream", False)
-    upstream, next_turn = compose(
+    turns = compose(
         entries,
-        model=resolved.model,
-        mode=mode,
+        model=model,
+        mode=asked.mode,
         table=table,
-        choice=choice,
-        is_json=answer.is_json,
+        choice=asked.choice,
+        is_json=asked.answer.is_json,
         sampling=sampling,
         stream=stream,
         recall=context.recall,
         notes=notes,
     )
-    takes_turns = search is not None and search.is_offered
-    kept_texts = None
+    takes_several = context.search is not None and context.search.is_offered
     threshold = parameters.compact_threshold(body, room)
-    if not compact and threshold is not None and tokens.exceeds(upstream, threshold, context.count):
-        build = partial(
-            history.build, vision=resolved.model.vision, thinking=mode.enabled, recall=context.recall
-        )
-        upstream, next_turn, kept = compacted_first(upstream, next_turn, entries, build)
+    if not asked.compact and threshold is not None and tokens.exceeds(turns.first, threshold, context.count):
+        turns, kept = compacted_first(turns, entries)
         compacted_texts, kept_texts = compaction.user_texts(entries), compaction.user_texts(kept)
-        takes_turns = True
-
-    max_searches = fields.integer(body, "max_tool_calls", low=1)
-    if search is not None and max_searches is not None:
-        search.limit(max_searches)
-    parallel = fields.boolean(body, "parallel_tool_calls", True)
-    options = fields.mapping(body, "stream_options")
-    return ResponsesRequest(
-        resolved=resolved,
-        stream=stream,
-        upstream=upstream,
-        echo=parameters.echo(body, effort or mode.effort or "none", parallel, context.place),
-        tools=table,
-        permitted=choice.permits,
-        parallel_tool_calls=parallel,
-        is_json=answer.is_json,
-        structured=answer.structured,
-        obfuscate=fields.boolean(options, "include_obfuscation", False, "stream_options"),
-        search=search or Session(),
-        shows_sources=parameters.includes(body, "web_search_call.action.sources"),
-        next_turn=next_turn if takes_turns else None,
-        compacted_texts=compacted_texts,
-        kept_texts=kept_texts,
-        cache_key=fields.string(body, "prompt_cache_key"),
-        notes=notes,
-        unknown_fields=tuple(name for name in body if name not in parameters.KNOWN_FIELDS),
-    )
+        takes_several = True
+    return _Plan(turns, takes_several, compacted_texts, kept_texts)
 
 
-def _offer_search(search: Session | None, table: ToolTable) -> None:
-    """What a model's name asks for, unless a tool has asked already."""
-    if search is None:
-        raise lookup.is_off("model")
-    if not search.is_offered:
-        search.offer(table, Options())
+def _prepare_search(
+    body: Mapping[str, Any], resolved: Resolved, session: Session | None, table: ToolTable
+) -> None:
+    """Offers what a model's name asks for, unless a tool has asked already, and no more of it than wanted."""
+    if resolved.search:
+        if session is None:
+            raise lookup.is_off("model")
+        if not session.is_offered:
+            session.offer(table, Options())
+    if session is not None and (most := fields.integer(body, "max_tool_calls", low=1)) is not None:
+        session.limit(most)
 
 
 def _answer_format(body: Mapping[str, Any], entries: Sequence[Entry]) -> AnswerFormat:
