@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,6 +20,8 @@ from deepseek_proxy.store.ledger.base import Hold, Lease, Ledger, LedgerUnavaila
 TTL_SECONDS: Final = 15.0
 """So long after its last sign of life, what a killed process held is free again."""
 RENEWALS: Final = 3  # within one time to live
+MAX_OWED: Final = 50_000
+"""More than a process can come to owe within a time to live: what is older has lapsed by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,17 +82,12 @@ class Holdings:
             self._owe(ticket.id, lambda: self._ledger.leave(ticket))
 
     def renew(self) -> None:
-        """Pays what is owed, and says that this process lives. Raises `LedgerUnavailable`."""
-        with self._lock:
-            owed = list(self._owed.items())
-        for name, pay in owed:
-            pay()
-            with self._lock:
-                self._owed.pop(name, None)
+        """Says that this process lives, and pays what is owed. Raises `LedgerUnavailable`."""
         with self._lock:
             leases = list(self._leases.values())
         self._ledger.renew(self.holder, leases, self._ttl)
         self._give_back_the_released(leases)
+        self._pay()
 
     def close(self) -> None:
         """Gives back what is held, and ends the thread."""
@@ -110,8 +108,21 @@ class Holdings:
 
     def _owe(self, name: str, pay: Callable[[], object]) -> None:
         with self._lock:
+            if len(self._owed) >= MAX_OWED:
+                del self._owed[next(iter(self._owed))]
             self._owed[name] = pay
         self._stay_alive()
+
+    def _pay(self) -> None:
+        give_up = time.monotonic() + self._ttl / RENEWALS  # the rest waits: what is held comes first
+        with self._lock:
+            owed = list(self._owed.items())
+        for name, pay in owed:
+            if time.monotonic() >= give_up:
+                return
+            pay()
+            with self._lock:
+                self._owed.pop(name, None)
 
     def _stay_alive(self) -> None:
         if self._thread is None:

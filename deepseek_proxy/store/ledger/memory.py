@@ -230,4 +230,4 @@ class MemoryLedger:
             for holder in silent:
                 del self._heard[holder]
         if living is not None:
-            self._alive_until[living] = max(self._alive_until.get(living, 0), now + ttl_seconds)
+            self._alive_until[living] = now + ttl_seconds

@@ -13,7 +13,7 @@ _ROUNDING = 1e-6  # seconds; sums of fractions of a window miss its end by less
 def take(full_at: float, now: float, limit: int, window_seconds: float) -> tuple[Taken, float]:
     """One event at `now`. `full_at` is when all of `limit` is free again; the second value is the new one."""
     step = window_seconds / limit
-    begin = max(full_at, now)
+    begin = min(max(full_at, now), now + window_seconds)  # later only where the clock was set back
     next_full = begin + step
     over = next_full - now - window_seconds
     allowed = over <= _ROUNDING

@@ -69,7 +69,7 @@ end
 
 local function live(holder, ttl)
   bury_the_dead()
-  redis.call('ZADD', P .. 'holders', 'GT', now + ttl, holder)
+  redis.call('ZADD', P .. 'holders', now + ttl, holder)
   redis.call('ZADD', P .. 'waiting', 'XX', now, holder)
 end
 
@@ -193,13 +193,14 @@ return totals
 # As in `rates`, which is where it is explained.
 _TAKE: Final = """
 local key, limit, window = P .. 'rate:' .. ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local step, begin = window / limit, math.max(tonumber(redis.call('GET', key) or 0), now)
+local step = window / limit
+local begin = math.min(math.max(tonumber(redis.call('GET', key) or 0), now), now + window)
 local over, allowed = begin + step - now - window, 0
 if over <= 1e-6 then
   allowed, over, begin = 1, 0, begin + step
-  redis.call('SET', key, exact(begin))
-  expire(key, begin)
 end
+redis.call('SET', key, exact(begin))
+expire(key, begin)
 local remaining = math.max(0, math.floor((now + window - begin + 1e-6) / step))
 return {allowed, remaining, exact(begin - now), exact(over)}
 """

@@ -224,8 +224,7 @@ class SqliteLedger:
         self._bury_the_dead()
         now = self._clock()
         self._db.execute(
-            "INSERT INTO holders VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " alive_until = max(alive_until, excluded.alive_until), heard = excluded.heard",
+            "REPLACE INTO holders VALUES (?, ?, ?)",
             (holder, now + ttl_seconds, now),
         )
 

@@ -266,6 +266,19 @@ def test_a_rate_lets_its_limit_pass_and_fills_up_evenly(ledger: Ledger, clock: C
     assert [ledger.take("r", 3, 60).allowed for _ in range(4)] == [True, True, True, False]
 
 
+def test_a_clock_that_is_set_back_locks_nobody_out(ledger: Ledger, clock: Clock) -> None:
+    assert [ledger.take("r", 3, 60).allowed for _ in range(4)] == [True, True, True, False]
+    granted(acquire(ledger, "a"))
+    clock.now -= 3600
+    refused = ledger.take("r", 3, 60)
+    assert not refused.allowed
+    assert refused.retry_seconds == pytest.approx(20, abs=1e-3)
+    granted(acquire(ledger, "b"))
+    clock.now += TTL + 1
+    assert ledger.take("r", 3, 60).allowed
+    assert ledger.held(["a", "b"]) == {"a": 0, "b": 0}
+
+
 # -- marks ----------------------------------------------------------------------------------------
 
 

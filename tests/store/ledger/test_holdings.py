@@ -126,6 +126,48 @@ def test_what_cannot_be_given_back_is_owed(ledger: Unreliable, holdings: Holding
     holdings.close()
 
 
+def test_debts_are_bounded_and_the_oldest_forgotten(
+    ledger: Unreliable, holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepseek_proxy.store.ledger.holdings.MAX_OWED", 2)
+    first, second = acquired(holdings), acquired(holdings)
+    ledger.gone = True
+    holdings.release(first)
+    holdings.release(second)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable):
+            holdings.enter(["a"], 10)
+    assert len(holdings._owed) == 2
+    ledger.gone = False
+    holdings.renew()
+    assert (ledger.held(["a"]), ledger.waiting(["a"])) == ({"a": 2}, {"a": 0})
+    holdings.close()
+
+
+def test_what_is_held_comes_before_what_is_owed(clock: Clock) -> None:
+    calls: list[str] = []
+
+    class Noting(Unreliable):
+        def renew(self, holder: str, leases: Sequence[Lease], ttl_seconds: float) -> None:
+            calls.append("renew")
+            super().renew(holder, leases, ttl_seconds)
+
+        def release(self, lease: Lease) -> bool:
+            calls.append("release")
+            return super().release(lease)
+
+    ledger = Noting(clock)
+    holdings = Holdings(ledger)
+    lease = acquired(holdings)
+    ledger.gone = True
+    holdings.release(lease)
+    ledger.gone = False
+    calls.clear()
+    holdings.renew()
+    assert calls == ["renew", "release"]
+    holdings.close()
+
+
 def test_a_lease_that_lapsed_is_held_again(ledger: Unreliable, holdings: Holdings, clock: Clock) -> None:
     lease = acquired(holdings)
     clock.now += 1000
