@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import threading
 import time
@@ -17,11 +19,11 @@ from harness.gateway import CLIENT_KEY, OWN_KEY, PROMPT, Gateway
 from harness.responses import read_stream
 from harness.wire import Request, Wire
 
-from deepseek_proxy.ops.batching import DELAY_SECONDS
-
 WORKERS = 4
 CLIENTS = 6
 CALLS_EACH = 50
+SECONDS = 20
+"""The longest wait for a line that has to come."""
 ANSWER = "the answering canary is marigold"
 
 
@@ -52,8 +54,27 @@ def cluster(
     runner.stop()
 
 
+def files(folder: Path, stem: str) -> dict[Path, str]:
+    """A log as it stands at one moment: what is rotated while it is read is read again."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # it has its next name by now
+            before = numbers(folder, stem)
+            found = {path: path.read_text() for path in before}
+            if numbers(folder, stem) == before:
+                return found
+        assert time.monotonic() < deadline, "the log is never at rest"
+
+
+def numbers(folder: Path, stem: str) -> dict[Path, int]:
+    """Which file has which name: that of its inode stays when it is renamed."""
+    return {path: path.stat().st_ino for path in folder.glob(f"{stem}*")}
+
+
 def lines(folder: Path, stem: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in folder.glob(f"{stem}*") for line in path.read_text().splitlines()]
+    """Those that have been written to their end."""
+    complete = (text.rpartition("\n")[0].splitlines() for text in files(folder, stem).values())
+    return [json.loads(line) for line in itertools.chain.from_iterable(complete)]
 
 
 def request_lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -65,9 +86,13 @@ def request_lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return by_id
 
 
+def accesses(folder: Path) -> Counter[str | None]:
+    return Counter(line.get("path") for line in lines(folder, "access.log"))
+
+
 def line_of(folder: Path, request_id: str) -> dict[str, Any]:
     """The one line of a request, which may be written after the client has its answer."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + SECONDS
     while not (found := request_lines(folder).get(request_id)):
         assert time.monotonic() < deadline, f"no line for {request_id}"
         time.sleep(0.02)
@@ -96,12 +121,12 @@ def test_no_line_is_lost_when_four_workers_rotate_at_once(
         thread.join()
     assert failures == []
     expected = {f"count-{client}-{number}" for client in range(CLIENTS) for number in range(CALLS_EACH)}
-    time.sleep(3 * DELAY_SECONDS)  # the lines of the last requests may still wait for others
+    # The lines of the last requests may still wait for others.
+    upstream.wait_until(lambda: expected <= set(request_lines(logs)), SECONDS)
+    upstream.wait_until(lambda: accesses(logs)["/v1/responses"] >= len(expected), SECONDS)
     found = {i: len(found) for i, found in request_lines(logs).items() if i.startswith("count-")}
     assert found == dict.fromkeys(expected, 1)
-    paths = Counter(line.get("path") for line in lines(logs, "access.log"))
-    assert paths["/v1/responses"] >= len(expected)
-    assert len(list(logs.glob("gateway.log*"))) > 4, "nothing was rotated: the test proves nothing"
+    assert len(files(logs, "gateway.log")) > 4, "nothing was rotated: the test proves nothing"
     pids = {line["pid"] for line in lines(logs, "gateway.log") if line["logger"] == "deepseek_proxy.requests"}
     assert len(pids) == WORKERS, "one worker did it all: the test proves nothing"
 
@@ -242,7 +267,7 @@ def test_no_secret_and_no_prompt_is_logged(cluster: Gateway, upstream: FakeUpstr
             assert call.reply().status in (400, 415)
     with cluster.call("GET", f"/nothing?api_key={CLIENT_KEY}") as call:
         assert call.reply().status == 404
-    upstream.wait_until(lambda: len(request_lines(logs)) >= before + 9)
-    everything = cluster.log + "".join(path.read_text() for path in logs.iterdir())
+    upstream.wait_until(lambda: len(request_lines(logs)) >= before + 9, SECONDS)
+    everything = "".join([cluster.log, *files(logs, "").values()])
     for secret in (CLIENT_KEY, OWN_KEY, PROMPT, ANSWER, "netrc-canary"):
         assert secret not in everything
