@@ -132,12 +132,8 @@ class StoreRecorder:
 
     def drop(self) -> None:
         recording, self._recording = self._recording, None
-        if recording is None:
-            return
-        try:
+        if recording is not None:
             self._store.discard(recording)
-        except StoreUnavailable as error:  # left behind, it counts as abandoned, and expires
-            logger.warning("a response that was not to be is still stored: %s", error.message)
 
 
 class ConversationRecorder:

@@ -37,6 +37,8 @@ SWEEP_ROWS: Final = 50
 CLOSE_SECONDS: Final = 10.0
 """How long the last of it may take when the process ends."""
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+MAX_UNWANTED: Final = 10_000
+"""So many responses wait for being deleted; those that are given up go when they expire."""
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +116,7 @@ class Keeper:
         self._pieces: dict[Recording, list[LogPiece]] = {}
         self._being_written: dict[Recording, list[LogPiece]] = {}
         self._endings: deque[tuple[StoredResponse, Ending]] = deque()
+        self._unwanted: deque[tuple[str, str]] = deque(maxlen=MAX_UNWANTED)
         self._waiting_bytes = 0
         self._thoughts: list[Thought] = []
         self._beaten_at = -BEAT_SECONDS
@@ -160,8 +163,19 @@ class Keeper:
             recording.cancel_requested = True
 
     def discard(self, recording: Recording) -> None:
+        """Has a response deleted that was opened."""
         self._open.pop((recording.response.owner, recording.response.id), None)
         recording.take()
+        self.delete(recording.response)
+
+    def delete(self, response: StoredResponse) -> None:
+        """Has a response deleted that nobody was told of, or that may not even be there. Where the store does
+        not answer, it is tried again in the background: while this worker lives, nobody else would."""
+        try:
+            self._backend.delete(response.owner, response.id)
+        except StoreUnavailable:
+            self._unwanted.append((response.owner, response.id))
+            self._wake()
 
     def finish(self, recording: Recording, make: Callable[[list[LogPiece], bool], Ending]) -> bool:
         """Writes the end of a response with the rest of its log. False where it is gone, or has ended.
@@ -220,7 +234,7 @@ class Keeper:
         """How long nothing needs doing, if nothing happens."""
         if self._expected or self._pieces or self._sweeping:
             return FLUSH_SECONDS
-        return CANCEL_SECONDS if self._open or self._endings else BEAT_SECONDS
+        return CANCEL_SECONDS if self._open or self._endings or self._unwanted else BEAT_SECONDS
 
     def _round(self) -> None:
         self._gather()
@@ -260,6 +274,9 @@ class Keeper:
         self._write_thoughts()
         self._write_endings()
         self._write_pieces()
+        while self._unwanted:
+            self._backend.delete(*self._unwanted[0])
+            self._unwanted.popleft()
 
     def _write_thoughts(self) -> None:
         with self._changes:
@@ -350,4 +367,6 @@ class Keeper:
 
 
 def _size(ending: Ending) -> int:
-    return len(ending.body) + sum(len(piece.blob) for piece in ending.pieces)
+    size = len(ending.body) + (len(ending.output.blob) if ending.output is not None else 0)
+    size += sum(len(entry.blob) for entry in ending.entries)
+    return size + sum(len(piece.blob) for piece in ending.pieces)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from deepseek_proxy.errors import BodyTooLarge
+from deepseek_proxy.errors import BodyTooLarge, StoreUnavailable
 from deepseek_proxy.store import packing
 from deepseek_proxy.store.base import (
     Backend,
@@ -95,7 +95,12 @@ class Store:
                 background=new.background,
                 worker=self.worker,
             )
-            if self.backend.insert(response, segment):
+            try:
+                is_kept = self.backend.insert(response, segment)
+            except StoreUnavailable:
+                self._keeper.delete(response)  # an answer that did not come says nothing of what was done
+                raise
+            if is_kept:
                 return self._keeper.open(response)
             if shared == new.base:  # else: what was shared is just gone; look again
                 raise LookupError("the chain that this goes on from is not kept")
@@ -131,9 +136,9 @@ class Store:
         return self._keeper.finish(recording, make)
 
     def discard(self, recording: Recording) -> None:
-        """Forgets a response that was begun, as if it had never been."""
+        """Forgets a response that was begun, as if it had never been; as soon as can be where the store does
+        not answer. Raises nothing."""
         self._keeper.discard(recording)
-        self.backend.delete(recording.response.owner, recording.response.id)
 
     def get(self, owner: str, id: str) -> StoredResponse | None:
         found = self.backend.response(owner, id)

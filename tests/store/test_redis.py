@@ -105,6 +105,26 @@ def test_an_answer_that_ends_while_the_server_hangs_is_stored_when_it_is_back() 
         assert b"".join(piece.data for piece in events.pieces) == b"first second"
 
 
+def test_what_was_begun_unheard_and_what_cannot_be_discarded_is_deleted_later() -> None:
+    with own_server() as (server, store):
+        recording = begin(store)
+        server.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable):
+            begin(store, "resp_2")
+        store.discard(recording)
+        server.send_signal(signal.SIGCONT)
+        until = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            try:
+                if store.usage().responses == 0:
+                    break
+            except StoreUnavailable:
+                pass
+        assert store.usage() == Usage(0, 0, 0)
+
+
 def test_connections_that_broke_are_made_again(redis_url: str, store: Store) -> None:
     begin(store)
     with redis.Redis.from_url(redis_url) as operator:
