@@ -17,8 +17,7 @@ from goldens.replay import CHAT_FOLDER, goldens
 
 
 def main(names: list[str]) -> int:
-    cases = {case.name: case for case in goldens()}
-    cases |= {f"chat/{case.name}": case for case in goldens(CHAT_FOLDER)}
+    cases = {str(case): case for case in (*goldens(), *goldens(CHAT_FOLDER))}
     if unknown := [name for name in names if name not in cases]:
         print(f"no such case: {', '.join(unknown)}", file=sys.stderr)
         return 2

@@ -47,6 +47,9 @@ CHAT_FOLDER: Final = FOLDER / "chat"
 class Golden:
     folder: Path
 
+    def __str__(self) -> str:
+        return str(self.folder.relative_to(FOLDER))
+
     @property
     def name(self) -> str:
         return self.folder.name
