@@ -1,4 +1,4 @@
-"""Whole exchanges of both dialects: whatever the split of DeepSeek's answer, the client gets the same bytes."""
+"""Whole exchanges of both dialects: however DeepSeek's answer is split, the client gets the same bytes."""
 
 from __future__ import annotations
 
