@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 
@@ -101,33 +101,73 @@ class ChunkParser:
     All content chunks of a stream differ only in one string. The head and the tail around it are learnt
     from the first chunk; from then on a payload that has both, and a plain literal between them, is
     passed on without parsing JSON. Anything else is parsed.
+
+    Hosts that cut texts by UTF-16 send a character in two chunks, half a surrogate pair in each. The first
+    half is kept back for the second one; where its text ends without that, it becomes U+FFFD.
     """
 
-    __slots__ = ("_around",)
+    __slots__ = ("_around", "_halves")
 
     def __init__(self) -> None:
         self._around: dict[Stage, tuple[bytes, bytes]] = {}
+        self._halves: dict[
+            str | int, str
+        ] = {}  # kept back, by key; those of arguments by the call's position
 
     def parse(self, payload: bytes) -> Delta:
         """The value of one payload. Raises `UpstreamError` for what is no chunk."""
         for stage, (head, tail) in self._around.items():
             if payload.startswith(head) and payload.endswith(tail):
                 literal = payload[len(head) : len(payload) - len(tail)]
-                if _PLAIN_LITERAL.fullmatch(literal) and (literal.isascii() or _is_utf8(literal)):
+                if (
+                    not self._halves
+                    and _PLAIN_LITERAL.fullmatch(literal)
+                    and (literal.isascii() or _is_utf8(literal))
+                ):
                     return Literal(stage, literal)
         return self._parse_json(payload)
 
     def _parse_json(self, payload: bytes) -> Chunk:
-        body = jsontext.loads_received(payload, "an event")
+        halved = None
+        try:
+            body = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            body = jsontext.loads_received(payload, "an event")
+            halved = jsontext.loads_halved(payload)
         if not isinstance(body, dict):
             raise UpstreamError("The upstream sent an event that is not a chunk.")
         chunk = parse_chunk(body)
+        if halved is not None or self._halves:
+            return self._joined(chunk, chunk if halved is None else parse_chunk(halved))
         if not (chunk.tool_calls or chunk.finish_reason or chunk.usage or chunk.logprobs or chunk.refusal):
             if chunk.content and not chunk.reasoning:
                 self._learn(Stage.CONTENT, payload, chunk.content)
             elif chunk.reasoning and not chunk.content:
                 self._learn(Stage.REASONING, payload, chunk.reasoning)
         return chunk
+
+    def _joined(self, chunk: Chunk, halved: Chunk) -> Chunk:
+        """`chunk` with its characters whole; `halved` is the same one with their halves as they came."""
+        ended = chunk.finish_reason is not None
+        called = ended or bool(chunk.tool_calls)
+        answered = called or bool(halved.content)
+        return replace(
+            chunk,
+            reasoning=self._join("reasoning", halved.reasoning, ended=answered),
+            content=self._join("content", halved.content, ended=called),
+            refusal=self._join("refusal", halved.refusal, ended=ended),
+            tool_calls=tuple(
+                call._replace(arguments=self._join(call.position, other.arguments, ended=ended))
+                for call, other in zip(chunk.tool_calls, halved.tool_calls)
+            ),
+        )
+
+    def _join(self, key: str | int, text: str, *, ended: bool) -> str:
+        text = self._halves.pop(key, "") + text
+        if not ended and "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[key] = text[-1]
+            text = text[:-1]
+        return jsontext.mend_surrogates(text)
 
     def _learn(self, stage: Stage, payload: bytes, text: str) -> None:
         """Remembers what surrounds `text`, if it stands in the payload exactly once as its key's value."""

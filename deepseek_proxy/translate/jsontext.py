@@ -60,6 +60,14 @@ def loads_received(data: bytes, kind: str) -> Any:
         raise UpstreamError(f"The upstream sent {kind} that is not JSON.") from None
 
 
+def loads_halved(data: bytes) -> Any:
+    """Like `loads_received`, with surrogate halves left where they are; None where that cannot be."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
 def dumps(value: Any) -> bytes:
     """Compact UTF-8 JSON in insertion order: equal values give equal bytes."""
     try:

@@ -158,6 +158,75 @@ def test_half_a_character_costs_that_character_alone() -> None:
     assert parser.parse(pair) == Chunk(content="😀 \\ud83d")
 
 
+def halved(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    """The data of a frame whose texts may have halves of surrogate pairs in them."""
+    return json.dumps(deepseek.chunk(delta, finish=finish)).encode()
+
+
+def said_by(payloads: list[bytes]) -> list[str]:
+    """What a stream says: its reasoning, its content, and the arguments of its first two calls."""
+    said = ["", "", "", ""]
+    parser = ChunkParser()
+    for data in payloads:
+        delta = parser.parse(data)
+        if isinstance(delta, Literal):
+            said[delta.stage is Stage.CONTENT] += jsontext.literal_text((delta.json,))
+            continue
+        said[0] += delta.reasoning
+        said[1] += delta.content
+        for call in delta.tool_calls:
+            said[2 + call.position] += call.arguments
+    return said
+
+
+def argued(position: int, text: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": position, "function": {"arguments": text}}]}
+
+
+IN_PLACES = [
+    lambda text: {"reasoning_content": text},
+    lambda text: {"content": text, "reasoning_content": None},
+    lambda text: argued(0, text),
+    lambda text: argued(1, text),
+]
+UNITS = st.lists(st.text(st.sampled_from('\ud83d\ude00\ud83d\ude80a"é'), max_size=3), max_size=8)
+
+
+@given(st.tuples(UNITS, UNITS, UNITS, UNITS))
+def test_a_text_may_be_cut_between_any_two_units_of_utf16(texts: tuple[list[str], ...]) -> None:
+    """Also where it is no text at all, but halves in any order."""
+    payloads = [halved(place(piece)) for place, text in zip(IN_PLACES, texts) for piece in text]
+    payloads.append(halved({}, "stop"))
+    wholes = [jsontext.mend_surrogates("".join(text)) for text in texts]
+    said = said_by(payloads)
+    assert said[:2] == wholes[:2]
+    # Arguments that end in half a character are no JSON, and nobody misses it.
+    assert said[2:] == [
+        whole[:-1] if "".join(text)[-1:] == "\ud83d" else whole for text, whole in zip(texts[2:], wholes[2:])
+    ]
+
+
+def test_calls_may_be_halved_in_turns() -> None:
+    pieces = [(0, "\ud83d"), (1, "b\ud83d"), (0, "\ude00a"), (1, "\ude80")]
+    assert said_by([halved(argued(*piece)) for piece in pieces])[2:] == ["😀a", "b🚀"]
+
+
+def test_the_second_half_may_come_late() -> None:
+    """A chunk that says nothing is no end of what was being said."""
+    payloads = [
+        halved(delta) for delta in ({"content": "\ud83d"}, {}, {"content": ""}, {"content": "\ude00"})
+    ]
+    assert said_by(payloads)[1] == "😀"
+
+
+def test_half_a_character_holds_nothing_else_up() -> None:
+    parser = ChunkParser()
+    parser.parse(content("Zero, "))
+    assert parser.parse(halved({"content": "one \ud83d"})) == Chunk(content="one ")
+    assert parser.parse(content("two")) == Chunk(content="\ufffdtwo")
+    assert parser.parse(content("three")) == Literal(Stage.CONTENT, b'"three"')
+
+
 @pytest.mark.parametrize(
     "body",
     [{}, {"choices": []}, {"choices": "none"}, {"choices": [None]}],
