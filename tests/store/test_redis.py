@@ -109,8 +109,8 @@ def test_what_was_begun_unheard_and_what_cannot_be_discarded_is_deleted_later() 
     with own_server() as (server, store):
         recording = begin(store)
         server.send_signal(signal.SIGSTOP)
-        with pytest.raises(StoreUnavailable):
-            begin(store, "resp_2")
+        with pytest.raises(StoreUnavailable):  # the server will read this nevertheless
+            store.begin(NewResponse("resp_2", "ann", 1, "in_progress", b"{}"))
         store.discard(recording)
         server.send_signal(signal.SIGCONT)
         until = time.monotonic() + 20
