@@ -17,7 +17,7 @@ from deepseek_proxy.store.store import Store
 SQLITE_FILE: Final = "store.db"
 """Its name in `state_dir`."""
 _SQLITE: Final = "sqlite:"
-_REDIS: Final = ("redis://", "rediss://", "unix://")
+REDIS_URLS: Final = ("redis://", "rediss://", "unix://")
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _backend(url: str, settings: Settings, watcher: Watcher | None) -> Backend:
                 "store_url: memory: is for one worker; several share sqlite: or a Redis server"
             )
         return MemoryBackend(limits)
-    if url.startswith(_REDIS):
+    if url.startswith(REDIS_URLS):
         from deepseek_proxy.store.redis import RedisBackend  # a large package, where it is used
 
         try:

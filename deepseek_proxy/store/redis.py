@@ -1,21 +1,15 @@
 """The store in a Redis or Valkey that several machines share (`base.Backend`).
 
-Every method is one Lua script (`redis_scripts`). A server that does not answer is not asked again for a
-moment: else those who wait in line would wait for it one after another. It must not evict keys
-(`maxmemory-policy noeviction`, its default), and it keeps what its own persistence keeps.
+Every method is one Lua script (`redis_scripts`). The server must not evict keys (`maxmemory-policy
+noeviction`, its default), and it keeps what its own persistence keeps. Refuses to know how it is reached
+(`redis_server`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.store.base import (
@@ -39,17 +33,8 @@ from deepseek_proxy.store.base import (
     too_large,
 )
 from deepseek_proxy.store.redis_scripts import COMMON, SCRIPTS
+from deepseek_proxy.store.redis_server import RedisServer
 
-CALL_SECONDS: Final = 2.0
-"""How long the server may take to connect, and to answer."""
-REST_SECONDS: Final = 1.0
-"""For how long a server that failed is left alone."""
-MAX_CONNECTIONS: Final = 64
-"""A call holds one until a busy worker comes round to its answer: with 16, hundreds of streams that begin
-together waited in line for longer than a call may take."""
-QUEUE_SECONDS: Final = 10.0
-"""Longest wait for a connection."""
-_HEALTH_SECONDS: Final = 15
 _PREFIX: Final = "deepseek-proxy:store:"
 _PIECES_AT_ONCE: Final = 64
 
@@ -71,36 +56,17 @@ class RedisBackend:
     ) -> None:
         self._limits = limits
         self._watcher = watcher or Nobody()
-        self._clock = clock
-        self._rests_until = 0.0
-        # Those who wait here, and not inside the pool, are told as soon as the server has failed somebody.
-        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        try:
-            pool = redis.ConnectionPool.from_url(
-                url,
-                max_connections=MAX_CONNECTIONS,
-                socket_timeout=CALL_SECONDS,
-                socket_connect_timeout=CALL_SECONDS,
-                health_check_interval=_HEALTH_SECONDS,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except ValueError:
-            raise ValueError("this is no URL of a Redis") from None  # what it says may quote a password
-        self._server = redis.Redis.from_pool(pool)
-        self._scripts = {name: self._server.register_script(COMMON + body) for name, body in SCRIPTS.items()}
+        scripts = {name: COMMON + body for name, body in SCRIPTS.items()}
+        self._server = RedisServer(url, _PREFIX, scripts, self._failed, clock=clock)
 
     def close(self) -> None:
         self._server.close()
-        self._server.connection_pool.disconnect()
 
     def is_there(self) -> bool:
         return True
 
     def advice(self) -> Sequence[str]:
-        try:
-            found = self._server.info()
-        except (redis.RedisError, OSError) as error:
-            raise _unavailable(type(error).__name__) from error
+        found = self._server.info()
         advice = []
         version = str(found.get("redis_version", "0"))
         if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
@@ -317,32 +283,11 @@ class RedisBackend:
         return bool(outcome == b"done")
 
     def _run(self, script: str, *values: Any) -> Any:
-        if not self._connections.acquire(timeout=QUEUE_SECONDS):
-            self._watcher.failed()
-            raise _unavailable("too many wait for it")
-        try:
-            return self._call(script, *values)
-        finally:
-            self._connections.release()
+        return self._server.run(script, self._limits.owner_bytes, self._limits.total_bytes, *values)
 
-    def _call(self, script: str, *values: Any) -> Any:
-        if time.monotonic() < self._rests_until:
-            self._watcher.failed()
-            raise _unavailable("it does not answer")
-        now = repr(self._clock()) if self._clock is not None else ""
-        limits = (self._limits.owner_bytes, self._limits.total_bytes)
-        try:
-            return self._scripts[script](keys=[_PREFIX], args=[now, *limits, *values])
-        except (redis.RedisError, OSError) as error:
-            self._watcher.failed()
-            if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
-                self._rests_until = time.monotonic() + REST_SECONDS
-            raise _unavailable(type(error).__name__) from error
-
-
-def _unavailable(reason: str) -> StoreUnavailable:
-    # Not the error's text, which may hold the server's address.
-    return StoreUnavailable(f"The gateway's store (Redis) cannot be used: {reason}.", retry_after=5)
+    def _failed(self, reason: str) -> StoreUnavailable:
+        self._watcher.failed()
+        return StoreUnavailable(f"The gateway's store (Redis) cannot be used: {reason}.", retry_after=5)
 
 
 def _tag(owner: str) -> str:

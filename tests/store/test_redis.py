@@ -18,7 +18,8 @@ from harness import redis_server
 from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.store.base import Conversation, Item, Limits, LogPiece, NewResponse, Usage
 from deepseek_proxy.store.keeper import Recording
-from deepseek_proxy.store.redis import CALL_SECONDS, REST_SECONDS, RedisBackend
+from deepseek_proxy.store.redis import RedisBackend
+from deepseek_proxy.store.redis_server import CALL_SECONDS, REST_SECONDS
 from deepseek_proxy.store.store import Store
 
 ROOMY = Limits(1 << 30, 1 << 30)

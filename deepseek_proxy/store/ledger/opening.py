@@ -13,6 +13,7 @@ from deepseek_proxy.store.ledger.base import Ledger
 from deepseek_proxy.store.ledger.holdings import Holdings
 from deepseek_proxy.store.ledger.memory import MemoryLedger
 from deepseek_proxy.store.ledger.sqlite import SqliteLedger
+from deepseek_proxy.store.opening import REDIS_URLS
 
 FILE_NAME = "ledger.db"
 
@@ -58,7 +59,7 @@ def open_ledger(settings: Settings) -> Ledger:
     Raises `LedgerUnavailable`.
     """
     url = settings.store_url.get_secret_value() if settings.store_url is not None else ""
-    if url.startswith(("redis://", "rediss://")):
+    if url.startswith(REDIS_URLS):
         from deepseek_proxy.store.ledger.redis import RedisLedger  # its library is large
 
         return RedisLedger(url)

@@ -1,19 +1,15 @@
 """The ledger of several machines: Redis 6.2 or later (or Valkey), one server, not a cluster.
 
-Every method is one Lua script, which Redis runs alone; the clock that counts is its own. Nothing is sent
-twice when an answer does not come: whoever asked does not know what was done, and `holdings` settles it. The
-server must not evict keys (`maxmemory-policy noeviction`, its default).
+Every method is one Lua script, which Redis runs alone; the clock that counts is its own. What was done when
+an answer does not come, nobody knows, and `holdings` settles it. The server must not evict keys
+(`maxmemory-policy noeviction`, its default). Refuses to know how it is reached (`redis_server`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import Final
 
 from deepseek_proxy.store.ledger.base import (
     QUEUE_SECONDS,
@@ -24,11 +20,8 @@ from deepseek_proxy.store.ledger.base import (
     Taken,
     Ticket,
 )
+from deepseek_proxy.store.redis_server import RedisServer
 
-CALL_SECONDS: Final = 3.0
-"""How long the server may take to connect, or to answer."""
-MAX_CONNECTIONS: Final = 16
-_HEALTH_SECONDS: Final = 15
 _PREFIX: Final = "deepseek-proxy:ledger:"
 
 # Leases and tickets of a holder lie in one hash each, so that they can be found when it has died.
@@ -229,18 +222,6 @@ class RedisLedger:
     server's own."""
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
-        self._clock = clock
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=CALL_SECONDS,
-            socket_timeout=CALL_SECONDS,
-            socket_connect_timeout=CALL_SECONDS,
-            health_check_interval=_HEALTH_SECONDS,
-            decode_responses=True,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._server = redis.Redis.from_pool(pool)
         bodies = {
             "acquire": _ACQUIRE,
             "renew": _RENEW,
@@ -257,7 +238,8 @@ class RedisLedger:
             "unmark": _UNMARK,
             "marks": _MARKS,
         }
-        self._scripts = {n: self._server.register_script(_COMMON + body) for n, body in bodies.items()}
+        scripts = {name: _COMMON + body for name, body in bodies.items()}
+        self._server = RedisServer(url, _PREFIX, scripts, _failed, clock=clock, text=True)
 
     # -- leases -----------------------------------------------------------------------------------
 
@@ -272,74 +254,67 @@ class RedisLedger:
         place = (ticket.number, ticket.id) if ticket is not None else ("", "")
         wishes = json.dumps([[(hold.name, hold.limit) for hold in holds] for holds in choices])
         names = json.dumps(sorted(ticket.names) if ticket is not None else [])
-        choice = self._run("acquire", lease_id, holder, ttl_seconds, *place, wishes, names) - 1
+        choice = self._server.run("acquire", lease_id, holder, ttl_seconds, *place, wishes, names) - 1
         if choice < 0:
             return None
         return Lease(lease_id, holder, tuple(hold.name for hold in choices[choice]), choice)
 
     def renew(self, holder: str, leases: Sequence[Lease], ttl_seconds: float) -> None:
-        if not self._run("renew", holder, ttl_seconds) and leases:
-            self._run("enter_again", holder, json.dumps([(lease.id, lease.names) for lease in leases]))
+        if not self._server.run("renew", holder, ttl_seconds) and leases:
+            again = json.dumps([(lease.id, lease.names) for lease in leases])
+            self._server.run("enter_again", holder, again)
 
     def release(self, lease: Lease) -> bool:
-        return bool(self._run("release", lease.holder, lease.id))
+        return bool(self._server.run("release", lease.holder, lease.id))
 
     def held(self, names: Sequence[str]) -> dict[str, int]:
-        return dict(zip(names, self._run("held", *names), strict=True))
+        return dict(zip(names, self._server.run("held", *names), strict=True))
 
     # -- queues -----------------------------------------------------------------------------------
 
     def enter(
         self, ticket_id: str, names: Sequence[str], holder: str, ttl_seconds: float, max_waiting: int
     ) -> Ticket | None:
-        number = self._run("enter", ticket_id, holder, ttl_seconds, max_waiting, json.dumps(sorted(names)))
+        wish = json.dumps(sorted(names))
+        number = self._server.run("enter", ticket_id, holder, ttl_seconds, max_waiting, wish)
         return Ticket(ticket_id, holder, tuple(names), number) if number else None
 
     def leave(self, ticket: Ticket) -> None:
-        self._run("leave", ticket.holder, ticket.id)
+        self._server.run("leave", ticket.holder, ticket.id)
 
     def waiting(self, names: Sequence[str]) -> dict[str, int]:
-        return dict(zip(names, self._run("waiting", *names), strict=True))
+        return dict(zip(names, self._server.run("waiting", *names), strict=True))
 
     # -- counters ---------------------------------------------------------------------------------
 
     def add(self, amounts: Mapping[str, int], expires_at: float) -> dict[str, int]:
         pairs = [part for pair in amounts.items() for part in pair]
-        return dict(zip(amounts, self._run("add", expires_at, *pairs), strict=True))
+        return dict(zip(amounts, self._server.run("add", expires_at, *pairs), strict=True))
 
     def read(self, names: Sequence[str]) -> dict[str, int]:
-        return dict(zip(names, map(int, self._run("read", *names)), strict=True))
+        return dict(zip(names, map(int, self._server.run("read", *names)), strict=True))
 
     # -- rates ------------------------------------------------------------------------------------
 
     def take(self, name: str, limit: int, window_seconds: float) -> Taken:
-        allowed, remaining, reset, retry = self._run("take", name, limit, window_seconds)
+        allowed, remaining, reset, retry = self._server.run("take", name, limit, window_seconds)
         return Taken(bool(allowed), remaining, float(reset), float(retry))
 
     # -- marks ------------------------------------------------------------------------------------
 
     def mark(self, name: str, text: str, seconds: float) -> None:
-        self._run("mark", name, text, seconds)
+        self._server.run("mark", name, text, seconds)
 
     def unmark(self, name: str) -> None:
-        self._run("unmark", name)
+        self._server.run("unmark", name)
 
     def marks(self, names: Sequence[str]) -> dict[str, Mark]:
-        found = zip(names, self._run("marks", *names), strict=True)
+        found = zip(names, self._server.run("marks", *names), strict=True)
         return {name: Mark(entry[0], float(entry[1])) for name, entry in found if entry}
 
     def close(self) -> None:
         self._server.close()
-        self._server.connection_pool.disconnect()
 
-    # -- inside -----------------------------------------------------------------------------------
 
-    def _run(self, script: str, *values: str | float) -> Any:
-        now = repr(self._clock()) if self._clock is not None else ""
-        try:
-            return self._scripts[script](keys=[_PREFIX], args=[now, *values])
-        except (redis.RedisError, OSError) as error:
-            # Not its text, which may hold the server's address.
-            raise LedgerUnavailable(
-                f"The gateway's Redis cannot be used ({type(error).__name__}).", retry_after=5
-            ) from error
+def _failed(reason: str) -> LedgerUnavailable:
+    return LedgerUnavailable(f"The gateway's Redis cannot be used ({reason}).", retry_after=5)

@@ -23,6 +23,7 @@ from deepseek_proxy.store.ledger.sqlite import SqliteLedger
         ({"store_url": "memory:"}, MemoryLedger),
         ({"store_url": "memory:", "workers": 2}, SqliteLedger),
         ({"store_url": "redis://127.0.0.1:9/0"}, RedisLedger),
+        ({"store_url": "unix:///nowhere/redis.sock"}, RedisLedger),
     ],
 )
 def test_the_ledger_is_where_the_settings_say(
