@@ -8,9 +8,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
+from pydantic import SecretStr
+
 from deepseek_proxy import models
 from deepseek_proxy.credentials import DEEPSEEK_KEY_PREFIX, ClientKey
-from deepseek_proxy.values import ANY_ORIGIN
+from deepseek_proxy.values import ANY_ORIGIN, IN_MEMORY
 
 
 def unknown_models(default: str, aliases: Mapping[str, str], keys: Sequence[ClientKey]) -> Iterator[str]:
@@ -34,6 +36,12 @@ def keys_like_deepseeks(keys: Sequence[ClientKey]) -> Iterator[str]:
                 f"keys[{index}].key: with passthrough, a key like this that is mistyped would be sent to "
                 f"DeepSeek; use one that does not begin with {DEEPSEEK_KEY_PREFIX}"
             )
+
+
+def memory_that_is_not_shared(store_url: SecretStr | None, workers: int) -> Iterator[str]:
+    """A store that each worker would have for itself."""
+    if workers > 1 and store_url is not None and store_url.get_secret_value() == IN_MEMORY:
+        yield f"store_url: {IN_MEMORY} is for one worker; several share sqlite: or a Redis server"
 
 
 def open_to_all_pages(origins: Sequence[str]) -> Iterator[str]:

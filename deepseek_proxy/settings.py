@@ -49,7 +49,7 @@ from deepseek_proxy.credentials import (
 from deepseek_proxy.keyfile import KeysFile
 from deepseek_proxy.sources import Location, complaints, credentials, expanded, place_of, read_file
 from deepseek_proxy.sources import SettingsError as SettingsError
-from deepseek_proxy.values import Bytes, FilePath, Host, Origins, Seconds, TextFile, listed
+from deepseek_proxy.values import Bytes, FilePath, Host, Origins, Seconds, StoreUrl, TextFile, listed
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
@@ -294,7 +294,7 @@ class Settings(BaseSettings):
     )
 
     # -- what is kept between requests
-    store_url: SecretStr | None = Field(
+    store_url: StoreUrl | None = Field(
         None,
         description="Where responses and conversations are kept: `sqlite:` (a file in `state_dir`), "
         "`sqlite:/path/of/a/file`, a Redis that several machines share (`redis://…`, `rediss://…`, "
@@ -401,6 +401,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         wrong = [*consistency.unknown_models(self.default_model, self.model_aliases, self.keys)]
+        wrong += consistency.memory_that_is_not_shared(self.store_url, self.workers)
         if self.passthrough:
             wrong += consistency.keys_like_deepseeks(self.keys)
         if self.pays and not self.asks_for_keys:

@@ -1,4 +1,4 @@
-"""Types of single settings: durations, sizes, paths, lists as the environment holds them, origins.
+"""Types of single settings: durations, sizes, paths, lists as the environment holds them, origins, stores.
 
 Refuses to know which settings there are, and whether two of them fit together (`consistency`).
 """
@@ -9,13 +9,20 @@ import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from deepseek_proxy.sources import expanded
 
 ANY_ORIGIN: Final = "*"
+
+SQLITE: Final = "sqlite:"
+REDIS_URLS: Final = ("redis://", "rediss://", "unix://")
+IN_MEMORY: Final = "memory:"
+NO_STORE: Final = "off"
+"""What a `StoreUrl` begins with, or is."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?")  # as browsers write it
 
@@ -50,6 +57,19 @@ def _are_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _is_a_store(url: SecretStr) -> SecretStr:
+    """`url`, which may hold a password and is not shown."""
+    text = url.get_secret_value()
+    if text not in (IN_MEMORY, NO_STORE) and not text.startswith((SQLITE, *REDIS_URLS)):
+        known = ", ".join((SQLITE, *REDIS_URLS, IN_MEMORY, NO_STORE))
+        raise ValueError(f"begins with none of {known}")
+    try:
+        urlsplit(text).port  # noqa: B018  # raises where there is a port that is none
+    except ValueError:
+        raise ValueError("this is no URL of a Redis") from None
+    return url
+
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 Host = Annotated[str, AfterValidator(lambda host: host.strip("[]"))]
@@ -57,3 +77,4 @@ Host = Annotated[str, AfterValidator(lambda host: host.strip("[]"))]
 FilePath = Annotated[Path, AfterValidator(expanded)]
 TextFile = Annotated[FilePath, AfterValidator(readable)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed), AfterValidator(_are_origins)]
+StoreUrl = Annotated[SecretStr, AfterValidator(_is_a_store)]

@@ -377,6 +377,30 @@ def test_the_variables_of_a_setting() -> None:
     assert variables("deepseek_api_key") == ("DEEPSEEK_PROXY_DEEPSEEK_API_KEY", "DEEPSEEK_API_KEY")
 
 
+# -- the store ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:", "sqlite:/a/file", "rediss://:secret@host/0", "unix:///socket", "off"]
+)
+def test_stores(url: str) -> None:
+    stored = load(store_url=url).store_url
+    assert stored is not None
+    assert stored.get_secret_value() == url
+
+
+@pytest.mark.parametrize("url", ["mysql://user:secret@host", "memory", "redis://user:secret@host:secret"])
+def test_a_store_that_is_none_is_refused_without_being_shown(url: str) -> None:
+    (line,) = complaints(store_url=url)
+    assert line.startswith("store_url: ")
+    assert "secret" not in line
+
+
+def test_memory_is_for_one_worker() -> None:
+    (line,) = complaints(store_url="memory:", workers=2)
+    assert line.startswith("store_url: memory: is for one worker")
+
+
 # -- pages ----------------------------------------------------------------------------------------
 
 

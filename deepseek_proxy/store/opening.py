@@ -13,11 +13,10 @@ from deepseek_proxy.store.memory import MemoryBackend
 from deepseek_proxy.store.reasoning import Reasoning, ReasoningCache, Seal, SharedReasoning
 from deepseek_proxy.store.sqlite import SqliteBackend
 from deepseek_proxy.store.store import Store
+from deepseek_proxy.values import IN_MEMORY, NO_STORE, SQLITE
 
 SQLITE_FILE: Final = "store.db"
 """Its name in `state_dir`."""
-_SQLITE: Final = "sqlite:"
-REDIS_URLS: Final = ("redis://", "rediss://", "unix://")
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +24,11 @@ logger = logging.getLogger(__name__)
 def open_store(settings: Settings, watcher: Watcher | None = None) -> Store | None:
     """None where nothing is kept: `store_url` is `off`, or not set and there is no place that lasts.
 
-    Raises `SettingsError` where `store_url` names nothing that can be used. A store that fails is no reason
+    Raises `SettingsError` where what `store_url` names cannot be used here. A store that fails is no reason
     not to start: it may come back.
     """
     url = settings.store_url.get_secret_value() if settings.store_url is not None else _default(settings)
-    if url == "off":
+    if url == NO_STORE:
         return None
     backend = _backend(url, settings, watcher)
     return Store(
@@ -52,34 +51,28 @@ def open_reasoning(settings: Settings, store: Store | None, sealer: Seal) -> Rea
 
 def _default(settings: Settings) -> str:
     if settings.serverless:
-        return "off"
+        return NO_STORE
     if not _is_writable(settings.state_dir):
         logger.warning("responses are not stored: %s cannot be written to", settings.state_dir)
-        return "off"
-    return _SQLITE
+        return NO_STORE
+    return SQLITE
 
 
 def _backend(url: str, settings: Settings, watcher: Watcher | None) -> Backend:
     limits = Limits(settings.store_owner_max_bytes, settings.store_max_bytes)
-    if url.startswith(_SQLITE):
-        path = Path(url.removeprefix(_SQLITE) or settings.state_dir / SQLITE_FILE).expanduser()
+    if url.startswith(SQLITE):
+        path = Path(url.removeprefix(SQLITE) or settings.state_dir / SQLITE_FILE).expanduser()
         if not _is_writable(path.parent):
             raise SettingsError(f"store_url: {path} cannot be made: {path.parent} cannot be written to")
         return SqliteBackend(path, limits, watcher=watcher)
-    if url == "memory:":
-        if settings.workers > 1:
-            raise SettingsError(
-                "store_url: memory: is for one worker; several share sqlite: or a Redis server"
-            )
+    if url == IN_MEMORY:
         return MemoryBackend(limits)
-    if url.startswith(REDIS_URLS):
-        from deepseek_proxy.store.redis import RedisBackend  # a large package, where it is used
+    from deepseek_proxy.store.redis import RedisBackend  # a large package, where it is used
 
-        try:
-            return RedisBackend(url, limits, watcher=watcher)
-        except ValueError as error:
-            raise SettingsError(f"store_url: {error}") from None
-    raise SettingsError("store_url: begins with none of sqlite:, redis://, rediss://, unix://, memory:, off")
+    try:
+        return RedisBackend(url, limits, watcher=watcher)
+    except ValueError as error:
+        raise SettingsError(f"store_url: {error}") from None
 
 
 def _is_writable(folder: Path) -> bool:

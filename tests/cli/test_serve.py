@@ -52,13 +52,18 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
 def test_all_wrong_settings_are_named_with_exit_code_2(tmp_path: Path) -> None:
     ended = subprocess.run(
         [*COMMAND, "serve", "--workers", "0", "--upstream", "nonsense"],
-        env=environment(tmp_path, DEEPSEEK_PROXY_LOG_LEVEL="loud", DEEPSEEK_API_KEY="sk-canary here"),
+        env=environment(
+            tmp_path,
+            DEEPSEEK_PROXY_LOG_LEVEL="loud",
+            DEEPSEEK_API_KEY="sk-canary here",
+            DEEPSEEK_PROXY_STORE_URL="mysql://canary",
+        ),
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 2
-    for name in ("workers", "upstream_url", "log_level (DEEPSEEK_PROXY_LOG_LEVEL)", "deepseek_api_key"):
+    for name in ("workers", "upstream_url", "log_level (DEEPSEEK_PROXY", "deepseek_api_key", "store_url"):
         assert f"\n  {name}" in ended.stderr
     assert "canary" not in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -13,7 +13,7 @@ from deepseek_proxy.store.ledger.base import Ledger
 from deepseek_proxy.store.ledger.holdings import Holdings
 from deepseek_proxy.store.ledger.memory import MemoryLedger
 from deepseek_proxy.store.ledger.sqlite import SqliteLedger
-from deepseek_proxy.store.opening import REDIS_URLS
+from deepseek_proxy.values import IN_MEMORY, REDIS_URLS
 
 FILE_NAME = "ledger.db"
 
@@ -54,7 +54,7 @@ class Books:
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """Redis where the store is there, else a file in `state_dir`; memory for one worker without any state.
+    """Redis or memory (of the one worker) where the store is there, else a file in `state_dir`.
 
     Raises `LedgerUnavailable`.
     """
@@ -63,6 +63,6 @@ def open_ledger(settings: Settings) -> Ledger:
         from deepseek_proxy.store.ledger.redis import RedisLedger  # its library is large
 
         return RedisLedger(url)
-    if url == "memory:" and settings.workers == 1:
+    if url == IN_MEMORY:
         return MemoryLedger()
     return SqliteLedger(settings.state_dir / FILE_NAME)

@@ -21,7 +21,6 @@ from deepseek_proxy.store.ledger.sqlite import SqliteLedger
         ({}, SqliteLedger),
         ({"store_url": "off"}, SqliteLedger),
         ({"store_url": "memory:"}, MemoryLedger),
-        ({"store_url": "memory:", "workers": 2}, SqliteLedger),
         ({"store_url": "redis://127.0.0.1:9/0"}, RedisLedger),
         ({"store_url": "unix:///nowhere/redis.sock"}, RedisLedger),
     ],
