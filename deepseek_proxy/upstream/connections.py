@@ -1,8 +1,8 @@
-"""The connections to upstreams: one pooled session, direct or through proxies, that others can cut off.
+"""The connections to upstreams: one pool of them, direct or through proxies, that others can cut off.
 
-No cookies, no netrc, no redirects, no proxy variables of the environment. Through HTTP proxies (CONNECT for
-TLS), SOCKS4 and SOCKS5, connections can be waited for and ended as direct ones can. Refuses to know what is
-sent, and which proxy to take.
+It is requests' adapter without a session: no cookies, no netrc, no redirects, no proxy variables of the
+environment. Through HTTP proxies (CONNECT for TLS), SOCKS4 and SOCKS5, connections can be waited for and
+ended as direct ones can. Refuses to know what is sent, and which proxy to take.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -28,6 +28,11 @@ from deepseek_proxy.version import __version__
 
 _HOSTS: Final = 16
 """So many hosts keep their idle connections at once, for each proxy."""
+_HEADERS: Final = {
+    "User-Agent": f"deepseek-proxy/{__version__}",
+    "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
+}
 _MAX_JOINED_BYTES: Final = 64 * 1024  # beyond, a copy costs more than the second system call
 
 
@@ -36,13 +41,16 @@ class Connections:
 
     def __init__(self, *, ca_file: Path | None, idle_connections: int) -> None:
         """`idle_connections` is how many are kept for reuse, for one host and one proxy."""
-        self._session = _session(idle_connections)
-        self._adapter = self._session.get_adapter("https://")
+        self._adapter = _Adapter(pool_connections=_HOSTS, pool_maxsize=idle_connections, max_retries=0)
         self._verify: bool | str = str(ca_file) if ca_file is not None else True
 
     def prepare(self, method: str, url: str) -> requests.PreparedRequest:
         """A request without body and key, to be copied and completed for each call."""
-        return self._session.prepare_request(requests.Request(method, url))
+        prepared = requests.PreparedRequest()
+        prepared.prepare_method(method)
+        prepared.prepare_url(url, None)
+        prepared.prepare_headers(_HEADERS)
+        return prepared
 
     @contextmanager
     def response(
@@ -68,25 +76,7 @@ class Connections:
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        self._session.close()
-
-
-def _session(idle_connections: int) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    session.headers.update(
-        {
-            "User-Agent": f"deepseek-proxy/{__version__}",
-            "Accept-Encoding": "identity",
-            "Connection": "keep-alive",
-        }
-    )
-    adapter = _Adapter(pool_connections=_HOSTS, pool_maxsize=idle_connections, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+        self._adapter.close()
 
 
 # -- who waits for a connection -------------------------------------------------------------------
@@ -192,8 +182,18 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if getattr(conn, "ca_certs", None) or getattr(conn, "ca_cert_dir", None):
+            return  # a pool is told once, not for each request: that costs a look at the disk
         # Whatever the scheme of `url`: the certificate may be that of a proxy.
         super().cert_verify(conn, "https://", verify, cert)
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """The response without what nobody asks it for: cookies, and the encoding of its text."""
+        response = requests.Response()
+        response.status_code, response.reason = resp.status, resp.reason
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw, response.url, response.request = resp, req.url or "", req
+        return response
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
