@@ -6,6 +6,7 @@ while there is no answer yet. Refuses to know what a body says.
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -54,7 +55,8 @@ class Call:
         self._at_close: Callable[[], None] | None = None
         self._error: ProxyError | None = None
         self._aborted = False
-        threading.Thread(target=self._run, args=(attempt,), daemon=True, name="upstream-call").start()
+        # Bare: a `Thread` makes its starter wait until it runs, and there is one for every call.
+        _thread.start_new_thread(self._run, (attempt,))
 
     # -- for who waits ----------------------------------------------------------------------------
 
