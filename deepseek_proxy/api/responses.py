@@ -192,7 +192,8 @@ def failure_of(error: ProxyError) -> Response | None:
 
 
 def from_codex() -> bool:
-    return codex.is_codex(request.headers.get("Originator"), request.headers.get("User-Agent"))
+    headers = request.headers
+    return codex.is_codex(headers.get("Originator"), headers.get("User-Agent"))
 
 
 def _context(

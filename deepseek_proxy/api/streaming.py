@@ -62,7 +62,8 @@ def watch(request: Request) -> Callable[[], bool]:
 
 def socket_of(request: Request) -> Any:
     """The server's socket of this request; None where the server shows none."""
-    return next((request.environ[key] for key in _SOCKETS if key in request.environ), None)
+    environ = request.environ
+    return next((environ[key] for key in _SOCKETS if key in environ), None)
 
 
 def _is_closed(sock: Any) -> bool:

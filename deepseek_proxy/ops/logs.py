@@ -42,6 +42,8 @@ MAX_BODY_BYTES: Final = 64 * 1024
 _HANDLER_PREFIX: Final = "deepseek_proxy:"  # by this name `close` knows the handlers that are ours
 _FILE_MODE: Final = 0o640
 _NEVER: Final = logging.CRITICAL + 1
+_request_log = logging.getLogger(REQUEST_LOGGER)
+_body_log = logging.getLogger(BODY_LOGGER)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -73,7 +75,7 @@ def configure(settings: Settings, secrets: Iterable[str] = ()) -> None:
     logging.getLogger(PACKAGE_LOGGER).setLevel(level)
     logging.getLogger(ERROR_LOGGER).setLevel(level)
     # Whoever asks for bodies gets them at any `log_level`; nobody else gets one at any.
-    logging.getLogger(BODY_LOGGER).setLevel(logging.DEBUG if settings.log_bodies else _NEVER)
+    _body_log.setLevel(logging.DEBUG if settings.log_bodies else _NEVER)
 
 
 def _displace_vercel() -> None:
@@ -98,7 +100,7 @@ def log_request(record: RequestRecord) -> None:
     """Writes the one line of a request that has ended."""
     level = logging.WARNING if record.failed else logging.INFO
     # The sentence is a value, not a format: a path may hold a percent sign.
-    logging.getLogger(REQUEST_LOGGER).log(level, "%s", record.summary(), extra=record.line())
+    _request_log.log(level, "%s", record.summary(), extra=record.line())
 
 
 def log_body(request_id: str, kind: Literal["upstream_request", "response"], body: bytes | Any) -> None:
@@ -106,8 +108,7 @@ def log_body(request_id: str, kind: Literal["upstream_request", "response"], bod
 
     A body holds a prompt or an answer. Keys in it are masked as everywhere; the rest is as it is.
     """
-    log = logging.getLogger(BODY_LOGGER)
-    if not log.isEnabledFor(logging.DEBUG):
+    if not _body_log.isEnabledFor(logging.DEBUG):
         return
     text = body if isinstance(body, bytes) else jsontext.dumps(body)
     fields = {
@@ -115,7 +116,7 @@ def log_body(request_id: str, kind: Literal["upstream_request", "response"], bod
         "body_bytes": len(text),
         "body": text[:MAX_BODY_BYTES].decode("utf-8", "replace"),
     }
-    log.debug("%s body", kind, extra=fields)
+    _body_log.debug("%s body", kind, extra=fields)
 
 
 class JsonFormatter(OrjsonFormatter):

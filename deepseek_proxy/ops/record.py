@@ -89,12 +89,13 @@ class RequestRecord:
         values: dict[str, Any] = {}
         for name in _NAMES:
             value = getattr(self, name)
+            if value is None or value == () or value == {}:
+                continue
             if isinstance(value, str):
                 value = value[:MAX_TEXT_CHARACTERS]
             elif isinstance(value, float):
                 value = round(value, _USD_DIGITS if name.endswith("_usd") else _SECONDS_DIGITS)
-            if value is not None and value != () and value != {}:
-                values[name] = value
+            values[name] = value
         if self.unknown_fields:
             values["unknown_fields"] = [
                 name if _FIELD_NAME.fullmatch(name) else "(unreadable)"
