@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
+from harness.halves import Halves
 from harness.responses_grammar import assert_responses_grammar
 from harness.waiting import wait_for
-from harness.wire import Handler, Wire
 
 from deepseek_proxy.api.replaying import Listener
 from tests.api.test_stored import call, frames
@@ -35,52 +36,29 @@ def ended(face: Any, id: str) -> dict[str, Any]:
     raise AssertionError(f"still {found['status']}")
 
 
-def waits_for(gate: list[bool], left: list[float | None]) -> Handler:
-    """Says half, and the rest when the gate is open; notes when its client leaves."""
-
-    def handler(_: Any, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        until = time.monotonic() + SECONDS
-        while not gate and time.monotonic() < until:
-            if (closed := wire.wait_closed(0.02)) is not None:
-                left.append(closed)
-                return
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
+@pytest.fixture
+def halves(upstream: FakeUpstream) -> Halves:
+    """What the upstream does for as long as the test says nothing else."""
+    upstream.serve(handler := Halves())
     return handler
-
-
-@pytest.fixture
-def gate() -> list[bool]:
-    return []
-
-
-@pytest.fixture
-def left() -> list[float | None]:
-    return []
 
 
 # -- from queued to completed ---------------------------------------------------------------------
 
 
-def test_it_is_queued_at_once_and_made_without_the_client(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_it_is_queued_at_once_and_made_without_the_client(face: Any, halves: Halves) -> None:
     response = face.ask(background=True)
     begun = response.json
     response.close()
     assert (response.status_code, begun["status"]) == (200, "queued")
     assert (begun["background"], begun["store"], begun["output"], begun["usage"]) == (True, True, [], None)
     wait_for(lambda: call(face, "GET", begun["id"]).json["status"] == "in_progress")
-    gate.append(True)
+    halves.curtain.set()
     made = ended(face, begun["id"])
     assert made["status"] == "completed"
     assert made["output"][-1]["content"][0]["text"] == "Hello"
     assert made["usage"]["input_tokens"] > 0
-    assert not left
+    assert not halves.left
 
 
 def test_its_events_are_those_of_a_queued_response(face: Any) -> None:
@@ -101,10 +79,7 @@ def listeners() -> int:
     return sum(type(each) is Listener for each in gc.get_objects())
 
 
-def test_a_reader_that_has_left_is_not_spoken_to(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_a_reader_that_has_left_is_not_spoken_to(face: Any, halves: Halves) -> None:
     id = face.ask(background=True).json["id"]
     wait_for(lambda: call(face, "GET", id).json["status"] == "in_progress")
     assert listeners() == 0
@@ -115,19 +90,16 @@ def test_a_reader_that_has_left_is_not_spoken_to(
     idle.close()
     del reading, idle
     assert listeners() == 0
-    gate.append(True)
+    halves.curtain.set()
     assert ended(face, id)["status"] == "completed"
 
 
-def test_one_line_tells_of_it_when_it_has_ended(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_one_line_tells_of_it_when_it_has_ended(face: Any, halves: Halves) -> None:
     response = face.ask({"X-Request-ID": "req_mine"}, background=True)
     response.close()
     mine = [line for line in face.lines() if line["request_id"] == "req_mine"]
     assert mine == []
-    gate.append(True)
+    halves.curtain.set()
     ended(face, response.json["id"])
     (line,) = wait_for(lambda: [line for line in face.lines() if line["request_id"] == "req_mine"])
     assert (line["status"], line["finish"], line["method"]) == (200, "stop", "POST")
@@ -136,13 +108,12 @@ def test_one_line_tells_of_it_when_it_has_ended(
 
 
 def test_one_can_go_on_from_it_but_not_before_its_end(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
+    face: Any, upstream: FakeUpstream, halves: Halves
 ) -> None:
-    upstream.serve(waits_for(gate, left))
     id = face.ask(background=True, input="One?").json["id"]
     early = face.ask(previous_response_id=id).json["error"]
     assert (early["param"], early["code"]) == ("previous_response_id", None)
-    gate.append(True)
+    halves.curtain.set()
     ended(face, id)
     upstream.serve(deepseek.answers())
     face.ask(previous_response_id=id, input="Two?")
@@ -153,27 +124,21 @@ def test_one_can_go_on_from_it_but_not_before_its_end(
 # -- watching it ----------------------------------------------------------------------------------
 
 
-def test_it_can_be_streamed_from_the_start(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_it_can_be_streamed_from_the_start(face: Any, halves: Halves) -> None:
     response = face.ask(background=True, stream=True)
     assert response.mimetype == "text/event-stream"
     seen = b""
     for piece in response.iter_encoded():
         seen += piece
         if b'"delta":"Hel"' in piece:
-            gate.append(True)
+            halves.curtain.set()
     assert seen.endswith(b"data: [DONE]\n\n")
     id = json.loads(seen.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
     assert call(face, "GET", f"{id}?stream=true").data == seen
     assert_responses_grammar([json.loads(f.split(b"\ndata: ")[1]) for f in frames(seen)[:-1]])
 
 
-def test_who_leaves_the_stream_finds_it_going_on(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_who_leaves_the_stream_finds_it_going_on(face: Any, halves: Halves) -> None:
     response = face.ask(background=True, stream=True)
     seen = b""
     for piece in response.iter_encoded():
@@ -183,27 +148,20 @@ def test_who_leaves_the_stream_finds_it_going_on(
     response.close()
     id = json.loads(seen.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
     last = json.loads(frames(seen)[-1].split(b"\ndata: ")[1])["sequence_number"]
-    again = call(face, "GET", f"{id}?stream=true&starting_after={last}")
-    rest = b""
-    gate.append(True)
-    for piece in again.iter_encoded():
-        rest += piece
+    threading.Timer(0.2, halves.curtain.set).start()  # the client of the tests waits for the first bytes
+    rest = call(face, "GET", f"{id}?stream=true&starting_after={last}").data
     whole = call(face, "GET", f"{id}?stream=true").data
     assert seen + rest == whole
-    assert not left
+    assert not halves.left
 
 
-def test_a_second_reader_sees_it_all_and_live(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_a_second_reader_sees_it_all_and_live(face: Any, halves: Halves) -> None:
     id = face.ask(background=True).json["id"]
     reader = call(face, "GET", f"{id}?stream=true").iter_encoded()
     seen = b""
     while b'"delta":"Hel"' not in seen:
         seen += next(reader)
-    assert not gate, "it came before the rest was made"
-    gate.append(True)
+    halves.curtain.set()
     seen += b"".join(reader)
     assert seen == call(face, "GET", f"{id}?stream=true").data
 
@@ -211,10 +169,7 @@ def test_a_second_reader_sees_it_all_and_live(
 # -- cancelling -----------------------------------------------------------------------------------
 
 
-def test_cancelling_reaches_the_upstream(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_cancelling_reaches_the_upstream(face: Any, halves: Halves) -> None:
     response = face.ask(background=True)
     id = response.json["id"]
     wait_for(lambda: b'"Hel"' in b"".join(p.data for p in face.gateway.store.events(OWNER, id).pieces))
@@ -222,7 +177,7 @@ def test_cancelling_reaches_the_upstream(
     assert (cancelled["id"], cancelled["status"]) == (id, "cancelled")
     assert (cancelled["error"], cancelled["incomplete_details"], cancelled["completed_at"]) == (None,) * 3
     assert cancelled["output"][-1]["content"][0]["text"] == "Hel"
-    wait_for(lambda: left)
+    wait_for(lambda: halves.left)
     assert call(face, "GET", id).json == cancelled
     assert call(face, "POST", f"{id}/cancel").json == cancelled
     events = face.events(call(face, "GET", f"{id}?stream=true"))
@@ -235,14 +190,11 @@ def test_cancelling_what_has_ended_changes_nothing(face: Any) -> None:
     assert call(face, "POST", f"{made['id']}/cancel").json == made
 
 
-def test_deleting_it_ends_it(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_deleting_it_ends_it(face: Any, upstream: FakeUpstream, halves: Halves) -> None:
     id = face.ask(background=True).json["id"]
     wait_for(lambda: upstream.requests)
     assert call(face, "DELETE", id).json["deleted"] is True
-    wait_for(lambda: left)
+    wait_for(lambda: halves.left)
     assert call(face, "GET", id).status_code == 404
 
 
@@ -275,16 +227,15 @@ def test_so_is_one_that_the_key_does_not_allow(make: Make) -> None:
 
 
 def test_the_place_of_its_key_is_taken_until_it_ends(
-    make: Make, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
+    make: Make, upstream: FakeUpstream, halves: Halves
 ) -> None:
-    upstream.serve(waits_for(gate, left))
     key = "a-key-of-the-gateway-1"
     face = make(keys=[{"key": key, "name": "ann", "max_concurrency": 1}], deepseek_api_key="sk-own")
     headers = {"Authorization": f"Bearer {key}"}
     face.ask(headers, background=True).close()
     assert face.ask(headers).status_code == 429
     upstream.serve(deepseek.answers())
-    gate.append(True)
+    halves.curtain.set()
     wait_for(lambda: face.ask(headers).status_code == 200)
 
 
@@ -294,10 +245,7 @@ def test_it_is_never_made_where_it_cannot_be_kept(make: Make, monkeypatch: pytes
     assert face.ask(background=True).status_code == 503
 
 
-def test_at_the_end_of_the_process_it_says_so(
-    face: Any, upstream: FakeUpstream, gate: list[bool], left: list[float | None]
-) -> None:
-    upstream.serve(waits_for(gate, left))
+def test_at_the_end_of_the_process_it_says_so(face: Any, upstream: FakeUpstream, halves: Halves) -> None:
     id = face.ask(background=True).json["id"]
     wait_for(lambda: upstream.requests)
     face.gateway.drain.ends_at = time.monotonic()
@@ -305,4 +253,4 @@ def test_at_the_end_of_the_process_it_says_so(
     found = json.loads(face.gateway.store.get(OWNER, id).body)
     assert (found["status"], found["error"]["code"]) == ("failed", "server_error")
     assert not face.gateway.drain.working
-    wait_for(lambda: left)
+    wait_for(lambda: halves.left)

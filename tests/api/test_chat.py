@@ -10,6 +10,7 @@ import pytest
 from harness import deepseek
 from harness.chats import chunks_of, folded
 from harness.fake_upstream import FakeUpstream
+from harness.halves import pausing
 from harness.searching import calling, is_lookup, searches
 from harness.wire import Handler, Request, Wire
 
@@ -104,15 +105,7 @@ def test_one_request_is_one_line(make: Make) -> None:
 
 def test_heartbeats_are_comments(make: Make, upstream: FakeUpstream) -> None:
     face = make(heartbeat_seconds=0.1, progress_seconds=0.2)
-
-    def slow(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.text("Hel"))
-        wire.sleep(0.7)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
-    upstream.serve(slow)
+    upstream.serve(pausing(0.7))
     response = ask(face, stream=True)
     data = response.get_data()
     response.close()

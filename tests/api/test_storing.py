@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
+from harness.halves import pausing
 from harness.wire import Wire
 
 from deepseek_proxy.api.gateway import tenant_of
@@ -90,17 +91,8 @@ def test_the_log_is_the_stream_byte_for_byte(face: Any) -> None:
     assert log_of(face, id) == sent
 
 
-def slow(_: Any, wire: Wire) -> None:
-    """Half an answer, and some time later the rest."""
-    wire.start_stream()
-    wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-    wire.sleep(0.6)
-    wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-    wire.end()
-
-
 def test_comments_are_in_no_log(make: Make, upstream: FakeUpstream) -> None:
-    upstream.serve(slow)
+    upstream.serve(pausing(0.6))
     face = make(heartbeat_seconds=0.1)
     response = face.ask(stream=True)
     sent = response.get_data()
@@ -226,7 +218,7 @@ def test_what_is_not_to_be_stored_needs_no_store(
 def test_a_store_that_fails_in_the_middle_gets_the_answer_later(
     face: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upstream.serve(slow)
+    upstream.serve(pausing(0.6))
     response = face.ask(stream=True)
     first = next(response.iter_encoded())
     id = json.loads(first.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]

@@ -14,6 +14,7 @@ import pytest
 from harness import deepseek
 from harness.deepseek import answers
 from harness.fake_upstream import FakeUpstream
+from harness.halves import pausing
 from harness.responses_grammar import assert_responses_grammar
 from harness.waiting import wait_for
 from harness.websocket import Refused, WebSocket
@@ -417,14 +418,7 @@ def test_who_asks_for_nothing_is_let_go(serve: Callable[..., Served]) -> None:
 def test_its_time_ends_after_the_answer_with_a_word(
     serve: Callable[..., Served], upstream: FakeUpstream
 ) -> None:
-    def slow(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        wire.sleep(0.5)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
-    upstream.serve(slow)
+    upstream.serve(pausing(0.5))
     socket = serve(websocket_seconds=0.3).connect()
     assert socket.ask(input="hi")[-1]["type"] == "response.completed"
     error = socket.event()
@@ -436,14 +430,7 @@ def test_its_time_ends_after_the_answer_with_a_word(
 def test_silence_is_filled_with_pings_and_progress(
     serve: Callable[..., Served], upstream: FakeUpstream
 ) -> None:
-    def silent(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        wire.sleep(1.5)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
-    upstream.serve(silent)
+    upstream.serve(pausing(1.5))
     socket = serve(heartbeat_seconds=0.3, progress_seconds=0.9).connect()
     events = socket.ask(input="hi")
     assert_responses_grammar(events)

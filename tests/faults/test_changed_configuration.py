@@ -4,7 +4,6 @@ nothing, and a key that was revoked is one no more."""
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import OWN_KEY, Gateway
+from harness.halves import Halves
 from harness.responses import read_stream
 from harness.waiting import wait_for
-from harness.wire import Request, Wire
 
 from deepseek_proxy import keyfile
 from deepseek_proxy.credentials import ClientKey
@@ -74,23 +73,15 @@ def configured(tmp_path: Path, upstream: FakeUpstream) -> Iterator[Configured]:
 def test_a_new_configuration_is_taken_and_no_stream_is_cut(
     configured: Configured, upstream: FakeUpstream
 ) -> None:
-    curtain = threading.Event()
-
-    def slow(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        curtain.wait(SECONDS)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
-    upstream.serve(slow, deepseek.answers())
+    halves = Halves()
+    upstream.serve(halves, deepseek.answers())
     with configured.gateway.ask({"Authorization": f"Bearer {ALICE}"}) as call:
         reply = call.reply()
         assert reply.status == 200
         configured.write([BOB])
         configured.becomes(BOB, 200)
         configured.becomes(ALICE, 401)
-        curtain.set()
+        halves.curtain.set()
         told = read_stream(reply)
     assert (told.final["status"], told.text) == ("completed", "Hello")
 

@@ -16,6 +16,7 @@ from harness import deepseek
 from harness.client import Frame
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway
+from harness.halves import pausing
 from harness.leaks import no_leaks
 from harness.responses import Told, read_stream
 from harness.scenes import outcome_of, play, prompt_of, requests_of
@@ -56,14 +57,6 @@ def queued(_: Request, wire: Wire) -> None:
     wire.start_stream()
     wire.sleep(1.7)
     wire.chunk(b"".join(deepseek.frames()))
-    wire.end()
-
-
-def pausing(_: Request, wire: Wire) -> None:
-    wire.start_stream()
-    wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-    wire.sleep(1.7)
-    wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
     wire.end()
 
 
@@ -153,7 +146,7 @@ def blank_lines_first(_: Request, wire: Wire) -> None:
 
 STREAMED: dict[str, Handler] = {
     "queued": queued,
-    "pausing": pausing,
+    "pausing": pausing(1.7),
     "slow to answer": slow_to_answer,
     "commenting": commenting,
     "steady": steady,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 import orjson
 import pytest
 from harness import deepseek
+from harness.client import Call
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, Gateway, Server
+from harness.halves import Halves
 from harness.responses_grammar import assert_responses_grammar
 from harness.waiting import wait_for
-from harness.wire import Request, Wire
 
 from deepseek_proxy.api.gateway import tenant_of
 from deepseek_proxy.store.base import Limits
@@ -36,28 +36,9 @@ Pair = tuple[Gateway, Gateway]
 SERVERS = pytest.mark.parametrize("server", [Server.GEVENT, Server.GTHREAD], ids=lambda server: server.value)
 
 
-class Play:
-    """An upstream that says half, waits for the curtain, and says the rest."""
-
-    def __init__(self) -> None:
-        self.curtain = threading.Event()
-        self.left: list[float] = []
-
-    def __call__(self, _: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        end = time.monotonic() + SECONDS
-        while not self.curtain.is_set() and time.monotonic() < end:
-            if (closed := wire.wait_closed(0.02)) is not None:
-                self.left.append(closed)
-                return
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
-
 @pytest.fixture
-def play() -> Play:
-    return Play()
+def play() -> Halves:
+    return Halves()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +48,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(
-    tmp_path: Path, state: Path, deepseek_server: FakeUpstream, play: Play, upstream: FakeUpstream
+    tmp_path: Path, state: Path, deepseek_server: FakeUpstream, play: Halves, upstream: FakeUpstream
 ) -> Iterator[Run]:
     """Starts gateways, for one test, that share their state with all others here."""
     upstream.serve(play)
@@ -88,7 +69,7 @@ def run(
 
 
 @pytest.fixture
-def pair(start: Start, state: Path, upstream: FakeUpstream, play: Play, server: Server) -> Iterator[Pair]:
+def pair(start: Start, state: Path, upstream: FakeUpstream, play: Halves, server: Server) -> Iterator[Pair]:
     """Two gateways that last: one to make responses, and another one."""
     settings = {"state_dir": state}
     maker, other = (start(f"stored {name} {server.value}", server, settings) for name in ("maker", "other"))
@@ -137,11 +118,20 @@ def events(data: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(frame.split(b"\ndata: ")[1]) for frame in frames]
 
 
+def first_half(call: Call) -> bytes:
+    seen = b""
+    for piece in call.reply().pieces():
+        seen += piece.data
+        if b'"delta":"Hel"' in piece.data:
+            break
+    return seen
+
+
 # -- from another process -------------------------------------------------------------------------
 
 
 @SERVERS
-def test_another_process_streams_it_live(pair: Pair, play: Play) -> None:
+def test_another_process_streams_it_live(pair: Pair, play: Halves) -> None:
     maker, other = pair
     id = begin(maker)
     with other.call("GET", f"/v1/responses/{id}?stream=true") as call:
@@ -159,7 +149,7 @@ def test_another_process_streams_it_live(pair: Pair, play: Play) -> None:
 
 
 @SERVERS
-def test_another_process_cancels_it(pair: Pair, play: Play) -> None:
+def test_another_process_cancels_it(pair: Pair, play: Halves) -> None:
     maker, other = pair
     id = begin(maker)
     wait_for_status(other, id, "in_progress")
@@ -186,14 +176,10 @@ def test_the_next_turn_may_be_another_process_s(pair: Pair, upstream: FakeUpstre
 
 
 @pytest.mark.parametrize("abruptly", [False, True], ids=["FIN", "RST"])
-def test_a_stream_whose_client_leaves_is_cancelled(pair: Pair, play: Play, abruptly: bool) -> None:
+def test_a_stream_whose_client_leaves_is_cancelled(pair: Pair, play: Halves, abruptly: bool) -> None:
     gateway, _ = pair
     with gateway.ask() as call:
-        seen = b""
-        for piece in call.reply().pieces():
-            seen += piece.data
-            if b'"delta":"Hel"' in piece.data:
-                break
+        seen = first_half(call)
         call.leave(abruptly=abruptly)
     id = events(seen)[0]["response"]["id"]
     wait_for_status(gateway, id, "cancelled")
@@ -204,14 +190,10 @@ def test_a_stream_whose_client_leaves_is_cancelled(pair: Pair, play: Play, abrup
 
 
 @SERVERS
-def test_a_background_response_outlives_its_client(pair: Pair, play: Play) -> None:
+def test_a_background_response_outlives_its_client(pair: Pair, play: Halves) -> None:
     gateway, _ = pair
     with gateway.ask(background=True) as call:
-        seen = b""
-        for piece in call.reply().pieces():
-            seen += piece.data
-            if b'"delta":"Hel"' in piece.data:
-                break
+        seen = first_half(call)
         call.leave(abruptly=True)
     play.curtain.set()
     id = events(seen)[0]["response"]["id"]
@@ -227,7 +209,7 @@ def test_a_background_response_outlives_its_client(pair: Pair, play: Play) -> No
 
 @SERVERS
 def test_a_stop_waits_for_what_is_made_in_the_background(
-    run: Run, pair: Pair, play: Play, server: Server
+    run: Run, pair: Pair, play: Halves, server: Server
 ) -> None:
     maker, (other, _) = run(server), pair
     id = begin(maker)
@@ -239,7 +221,7 @@ def test_a_stop_waits_for_what_is_made_in_the_background(
     assert status(other, id) == "completed"
 
 
-def test_what_outlasts_the_stop_has_failed(run: Run, pair: Pair, play: Play) -> None:
+def test_what_outlasts_the_stop_has_failed(run: Run, pair: Pair, play: Halves) -> None:
     maker, (other, _) = run(drain_seconds=1), pair
     id = begin(maker)
     wait_for_status(other, id, "in_progress")
@@ -255,11 +237,7 @@ def test_what_outlasts_the_stop_has_failed(run: Run, pair: Pair, play: Play) -> 
 def test_what_a_killed_process_made_has_failed(run: Run, pair: Pair, state: Path, background: bool) -> None:
     maker, (other, _) = run(), pair
     with maker.ask(background=background) as call:
-        seen = b""
-        for piece in call.reply().pieces():
-            seen += piece.data
-            if b'"delta":"Hel"' in piece.data:
-                break
+        seen = first_half(call)
         id = events(seen)[0]["response"]["id"]
         wait_for(lambda: b'"delta":"Hel"' in b"".join(stored(state, id)))
         (worker,) = maker.worker_pids()

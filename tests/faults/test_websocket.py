@@ -17,6 +17,7 @@ from harness import deepseek
 from harness.deepseek import answers
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import CLIENT_KEY, PROMPT, Gateway, Server
+from harness.halves import Halves
 from harness.responses_grammar import assert_responses_grammar
 from harness.waiting import wait_for
 from harness.websocket import WebSocket
@@ -167,18 +168,9 @@ def running(folder: Path, server: Server, **settings: Any) -> Iterator[tuple[Gat
 def test_a_stop_ends_idle_connections_at_once_and_busy_ones_after_their_answer(
     tmp_path: Path, server: Server
 ) -> None:
-    curtain = threading.Event()
-
-    def waits(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        while not curtain.is_set():
-            wire.sleep(0.05)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
-
+    halves = Halves()
     with running(tmp_path, server) as (gateway, upstream), ExitStack() as stack:
-        upstream.serve(waits)
+        upstream.serve(halves)
         idle = [stack.enter_context(connect(gateway)) for _ in range(IDLE if server is Server.GEVENT else 10)]
         busy = stack.enter_context(connect(gateway))
         busy.create(input=PROMPT)
@@ -191,7 +183,7 @@ def test_a_stop_ends_idle_connections_at_once_and_busy_ones_after_their_answer(
             assert client.closed() == (1001, "The gateway is stopping. Connect again.")
         assert time.monotonic() - began < 2
         assert gateway.process.poll() is None
-        curtain.set()
+        halves.curtain.set()
         assert busy.answer()[-1]["type"] == "response.completed"
         assert busy.closed()[0] == 1001
         assert gateway.process.wait(5) == 0

@@ -9,29 +9,28 @@ import contextlib
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import deepseek
 from harness.client import Call
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway
+from harness.halves import Halves
 from harness.responses import read_stream
 from harness.waiting import wait_for
-from harness.wire import Request, Wire
 
 
 class Reloaded:
     """A gateway after a reload: the old worker still has an open stream, the new one is there."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        self.curtain = threading.Event()
+        halves = Halves()
+        self.curtain = halves.curtain
         upstream = FakeUpstream()
         stack.callback(upstream.close)
-        upstream.serve(self._answer)
+        upstream.serve(halves)
         self.gateway = Gateway(folder, upstream.url, settings={"drain_seconds": 1})
         stack.callback(self.gateway.process.wait)
         stack.callback(self.gateway.process.kill)
@@ -53,14 +52,6 @@ class Reloaded:
     def is_answering(self) -> bool:
         with Call(self.gateway.port, "GET", "/readyz") as call:
             return call.reply().status == 200
-
-    def _answer(self, _: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(deepseek.opening() + deepseek.text("Hel"))
-        while not self.curtain.is_set():
-            wire.sleep(0.1)
-        wire.chunk(deepseek.text("lo") + deepseek.last() + deepseek.DONE)
-        wire.end()
 
 
 @pytest.fixture
