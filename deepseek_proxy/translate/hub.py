@@ -110,9 +110,8 @@ class ChunkParser:
 
     def __init__(self) -> None:
         self._around: dict[Stage, tuple[bytes, bytes]] = {}
-        self._halves: dict[
-            str | int, str
-        ] = {}  # kept back, by key; those of arguments by the call's position
+        # First halves that were kept back, by key; those of arguments by the call's position.
+        self._halves: dict[str | int, str] = {}
 
     def parse(self, payload: bytes) -> Delta:
         """The value of one payload. Raises `UpstreamError` for what is no chunk."""
