@@ -20,10 +20,14 @@ _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "summary_te
 
 
 class ContentReader:
-    """Reads the contents of one request. Parts that had to be left out are counted in `notes`."""
+    """Reads the contents of one request. Parts that had to be left out are counted in `notes`.
 
-    def __init__(self, notes: Counter[str]) -> None:
+    Those of unknown types always are, unless `known_only`: then they are refused where they are new.
+    """
+
+    def __init__(self, notes: Counter[str], *, known_only: bool = False) -> None:
         self._notes = notes
+        self._known_only = known_only
         self.is_fresh = True
         """Whether what is being read is the user's latest word."""
 
@@ -83,5 +87,7 @@ class ContentReader:
             raise InvalidRequest(
                 "Audio input is not supported by DeepSeek's models.", param=path, code="unsupported_value"
             )
+        if self._known_only and self.is_fresh:
+            raise fields.invalid_value(f"{path}.type", "DeepSeek's models read text, images and text files.")
         self._notes["part_left_out"] += 1
         return None

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deepseek_proxy.errors import ProxyError, UpstreamError, UpstreamTruncated
+from deepseek_proxy.errors import InvalidRequest, ProxyError, UpstreamError, UpstreamTruncated
 from deepseek_proxy.models import Resolved
 from deepseek_proxy.translate import fields, jsontext, sse
-from deepseek_proxy.translate.chat import errors
+from deepseek_proxy.translate.chat import errors, parameters
 from deepseek_proxy.translate.chat.emitter import Envelope
 from deepseek_proxy.translate.compose import resolve
 from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Usage
@@ -46,6 +46,13 @@ class CompletionRequest:
 def parse(body: Mapping[str, Any], find: Callable[[str], Resolved | None]) -> CompletionRequest:
     """Reads a request. Raises `InvalidRequest` with the path of the field, or `ModelNotFound`."""
     resolved = resolve(body, find)
+    if resolved.search:
+        raise InvalidRequest(
+            "Completions of a prompt cannot search the web: leave '-search' away, or use chat completions.",
+            param="model",
+            code="unsupported_value",
+        )
+    parameters.refuse_several(body)
     fields.required_string(body, "prompt")
     stream = fields.boolean(body, "stream", False)
     options = fields.mapping(body, "stream_options")

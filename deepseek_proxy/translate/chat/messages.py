@@ -49,7 +49,7 @@ class MessageReader:
         self._notes = notes
         self._recall = recall
         self._session = session
-        self._content = ContentReader(notes)
+        self._content = ContentReader(notes, known_only=True)
 
     def read(self, messages: object) -> list[Entry]:
         """The entries of `messages`. Raises `InvalidRequest` with the path of what is wrong."""

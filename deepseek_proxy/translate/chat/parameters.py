@@ -25,14 +25,19 @@ _MAX_STOPS: Final = 16
 _USER_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,512}")
 
 
-def refuse(body: Mapping[str, Any]) -> None:
-    """Refuses what no answer of DeepSeek's could be. Raises `InvalidRequest` with the path of the field."""
+def refuse_several(body: Mapping[str, Any]) -> None:
+    """Refuses a wish for several answers. Raises `InvalidRequest`."""
     if fields.integer(body, "n", low=1) not in (None, 1):
         raise InvalidRequest(
             "Invalid 'n': DeepSeek gives one answer to a request. Send the request several times.",
             param="n",
             code="unsupported_value",
         )
+
+
+def refuse(body: Mapping[str, Any]) -> None:
+    """Refuses what no answer of DeepSeek's could be. Raises `InvalidRequest` with the path of the field."""
+    refuse_several(body)
     for index, modality in enumerate(fields.array(body, "modalities")):
         if modality != "text":
             raise InvalidRequest(

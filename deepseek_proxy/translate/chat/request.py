@@ -103,14 +103,13 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
         recall=context.recall,
         notes=notes,
     )
-    continues = body["messages"][-1].get("prefix") is True and _goes_on(turns.first["messages"][-1])
     legacy = tools.is_legacy(body)
     options = fields.mapping(body, "stream_options")
     return ChatRequest(
         resolved=resolved,
         stream=stream,
         upstream=turns.first,
-        continues=continues,
+        continues=_goes_on(body["messages"], turns.first["messages"][-1]),
         tools=table,
         permitted=choice.permits,
         parallel_tool_calls=fields.boolean(body, "parallel_tool_calls", True) and not legacy,
@@ -127,11 +126,15 @@ def parse(body: Mapping[str, Any], context: RequestContext) -> ChatRequest:
     )
 
 
-def _goes_on(last: Message) -> bool:
-    """Has the model go on with its own message, if that is the last one. Thinking that nobody knows is not
-    for it to go on with."""
-    if last["role"] != "assistant" or "tool_calls" in last:
+def _goes_on(messages: Sequence[Mapping[str, Any]], last: Message) -> bool:
+    """Has the model go on with the last of its own messages, where the client asks for that. Thinking that
+    nobody knows is not for it to go on with."""
+    if not messages[-1].get("prefix"):
         return False
+    path = f"messages[{len(messages) - 1}]"
+    fields.boolean(messages[-1], "prefix", False, path)
+    if last["role"] != "assistant" or "tool_calls" in last:
+        raise fields.invalid_value(f"{path}.prefix", "only an assistant's text can be gone on with.")
     if last.get("reasoning_content") == NO_REASONING:
         del last["reasoning_content"]
     last["prefix"] = True

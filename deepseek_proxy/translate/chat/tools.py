@@ -25,6 +25,8 @@ def declare(body: Mapping[str, Any], table: ToolTable) -> Options | None:
             raise fields.invalid_type(path, "an object", tool)
         kind = fields.string(tool, "type", path) or "function"
         if kind in functions.KINDS:
+            if "name" not in tool and not fields.mapping(tool, kind, path):
+                raise fields.missing(f"{path}.{kind}")
             functions.declare(tool, kind, table, path)
         elif lookup.is_web_search(kind):
             options = lookup.options(tool, path)

@@ -53,6 +53,8 @@ def test_a_stream_always_asks_deepseek_for_the_usage() -> None:
         ({"prompt": ["a"]}, "prompt"),
         ({"model": ""}, "model"),
         ({"stream": 1}, "stream"),
+        ({"n": 2}, "n"),
+        ({"model": "deepseek-chat-search"}, "model"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_path(body: dict[str, Any], param: str) -> None:

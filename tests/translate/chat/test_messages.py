@@ -134,6 +134,18 @@ def test_a_part_that_cannot_be_read_is_refused_only_when_it_is_new() -> None:
         read({"role": "assistant", "content": "a"}, audio)
 
 
+@pytest.mark.parametrize("part", [{"type": "video_url", "video_url": {"url": "https://a.example"}}, {}])
+def test_a_part_of_an_unknown_type_is_refused_only_when_it_is_new(part: dict[str, Any]) -> None:
+    asked = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, part]}
+    notes: Counter[str] = Counter()
+    entries = read(asked, {"role": "assistant", "content": [part]}, notes=notes)
+    assert entries == [UserMessage((TextPart("What is this?"),)), AssistantText("")]
+    assert notes == {"part_left_out": 2}
+    with pytest.raises(InvalidRequest) as refused:
+        read({"role": "assistant", "content": "a"}, asked)
+    assert refused.value.param == "messages[1].content[1].type"
+
+
 # -- answers that searched --------------------------------------------------------------------------
 
 LINKED = "Blue [[1]](https://a.example)."

@@ -15,6 +15,7 @@ from deepseek_proxy.translate.responses.request import parse as parse_responses
 from deepseek_proxy.translate.search import Limits, Session
 
 NAMELESS = {"type": "json_schema", "json_schema": {"schema": {}}}
+CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 Check = Callable[[Any], tuple[int, str | None]]
 
 ASKED = [{"role": "user", "content": "Hi"}]
@@ -45,7 +46,7 @@ def test_what_needs_no_repair_is_sent_as_it_is(deepseek_check: Check) -> None:
                 "role": "assistant",
                 "content": "",
                 "reasoning_content": "Hm",
-                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                "tool_calls": CALLS,
             },
             {"role": "tool", "content": "done", "tool_call_id": "c"},
             {"role": "assistant", "content": "Done.", "reasoning_content": ""},
@@ -201,6 +202,19 @@ def test_no_other_message_is_gone_on_with(last: dict[str, Any]) -> None:
     request = read(messages=[*ASKED, begun, last])
     assert not request.continues
     assert "prefix" not in str(request.upstream)
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        ({"role": "user", "content": "x", "prefix": True}, "invalid_value"),
+        ({"role": "assistant", "content": "x", "tool_calls": CALLS, "prefix": True}, "invalid_value"),
+        ({"role": "assistant", "content": "x", "prefix": "yes"}, "invalid_type"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused(last: dict[str, Any], code: str) -> None:
+    error = refused(messages=[*ASKED, last])
+    assert (error.param, error.code) == ("messages[1].prefix", code)
 
 
 # -- searches -------------------------------------------------------------------------------------
