@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.store import sqlite_rows as rows
 from deepseek_proxy.store.base import (
     ENDED,
@@ -35,7 +36,8 @@ from deepseek_proxy.store.base import (
     page,
     too_large,
 )
-from deepseek_proxy.store.sqlite_file import SqliteFile, one
+from deepseek_proxy.store.sqlite_file import Format, SqliteFile, one
+from deepseek_proxy.store.sqlite_tables import SCHEMA, VERSION
 
 _PIECES_AT_ONCE: Final = 32
 """Half a millisecond's work."""
@@ -73,8 +75,9 @@ class SqliteBackend:
         clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
     ) -> None:
-        self._file = SqliteFile(path, watcher or Nobody())
+        self._file = SqliteFile(path, Format(SCHEMA, VERSION), self._failed, is_tidied=True)
         self._path = path
+        self._watcher = watcher or Nobody()
         self._limits = limits
         self._clock = clock
 
@@ -88,6 +91,12 @@ class SqliteBackend:
         if sqlite3.sqlite_version_info < (3, 35):
             return [f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or later is needed"]
         return ()
+
+    def _failed(self, reason: str) -> StoreUnavailable:
+        self._watcher.failed()
+        return StoreUnavailable(
+            f"The gateway's store ({self._path.name}) cannot be used: {reason}.", retry_after=5
+        )
 
     # -- chains
 

@@ -1,4 +1,4 @@
-"""The file of the SQLite store: its tables, its connections, its transactions.
+"""A SQLite file that several processes share: its connections, its transactions, its failures.
 
 Made for many processes at once: a write-ahead log, so that readers wait for nobody, and short write
 transactions that wait for each other. The log is synced at checkpoints only: a process that is killed loses
@@ -6,12 +6,11 @@ nothing that was committed, a power failure may lose the last moments, neither h
 
 Under gevent a call into SQLite stops every stream of the worker. So what is slow in it happens elsewhere: the
 wait for another process' transaction is made of small sleeps here, and checkpoints, which wait for the disk,
-are made by a thread of the operating system (`lane`). What remains writes to memory, in a fraction of a
+can be made by a thread of the operating system (`lane`). What remains writes to memory, in a fraction of a
 millisecond. To make all calls in such a thread was measured, too: each of a transaction's statements then
 has to fight for the interpreter with the streams, and the end of an answer took a hundred times as long.
 
-Rows are counted by triggers, so that sizes cannot drift from what is there. Refuses to know what rows mean.
-SQLite 3.35 or later.
+Refuses to know what is in its tables. SQLite 3.35 or later.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from deepseek_proxy.errors import StoreUnavailable
-from deepseek_proxy.store.base import ROW_BYTES, Watcher
+from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.store.lane import lane
 
 BUSY_SECONDS: Final = 5.0
 """Longest wait for other processes' transactions; each takes milliseconds."""
-_VERSION: Final = 1
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 """How large the log is when a checkpoint is due."""
+_CHECKPOINT_PAGES: Final = 1000  # the same
 _LAST_CHECKPOINT_PAGES: Final = 16_384
-"""At 64 MB it is made by whoever writes, if nobody else did."""
+"""At 64 MB it is made by whoever writes, where it is others' business and nobody did."""
 _WAL_BYTES: Final = 16 * 1024 * 1024
 """To what a log that had to grow, while somebody read for long, is cut again."""
 _FREED_PAGES: Final = 1000
@@ -44,107 +43,49 @@ _FREED_PAGES: Final = 1000
 _FIRST_SLEEP_SECONDS: Final = 0.0005
 _LAST_SLEEP_SECONDS: Final = 0.01
 
-_TABLES: Final = """
-CREATE TABLE totals (bytes INTEGER NOT NULL);
-INSERT INTO totals VALUES (0);
-CREATE TABLE owners (n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL DEFAULT 0);
-CREATE TRIGGER owners_counted AFTER UPDATE OF bytes ON owners BEGIN
-    UPDATE totals SET bytes = bytes + NEW.bytes - OLD.bytes; END;
-
-CREATE TABLE segments (
-    n INTEGER PRIMARY KEY, owner INTEGER NOT NULL, head BLOB NOT NULL, parent INTEGER,
-    refs INTEGER NOT NULL DEFAULT 0, ids TEXT NOT NULL, blob BLOB NOT NULL, UNIQUE (owner, head));
-CREATE TRIGGER segments_referred AFTER INSERT ON segments WHEN NEW.parent IS NOT NULL BEGIN
-    UPDATE segments SET refs = refs + 1 WHERE n = NEW.parent; END;
-
-CREATE TABLE places (
-    owner INTEGER NOT NULL, item TEXT NOT NULL, segment INTEGER, entry INTEGER,
-    PRIMARY KEY (owner, item)) WITHOUT ROWID;
-
-CREATE TABLE responses (
-    n INTEGER PRIMARY KEY, owner INTEGER NOT NULL, id TEXT NOT NULL, created_at INTEGER NOT NULL,
-    expires_at REAL NOT NULL, status TEXT NOT NULL, ended INTEGER NOT NULL, blob BLOB NOT NULL,
-    input INTEGER, own_input INTEGER NOT NULL, head INTEGER, conversation TEXT, background INTEGER NOT NULL,
-    worker TEXT NOT NULL, cancel INTEGER NOT NULL DEFAULT 0, gaps INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (owner, id));
-CREATE INDEX responses_by_age ON responses (expires_at);
-CREATE INDEX responses_by_owner ON responses (owner);
-CREATE INDEX responses_to_cancel ON responses (worker) WHERE cancel AND NOT ended;
-
-CREATE TABLE pieces (
-    n INTEGER PRIMARY KEY, owner INTEGER NOT NULL, response INTEGER NOT NULL, first INTEGER NOT NULL,
-    blob BLOB NOT NULL);
-CREATE UNIQUE INDEX pieces_by_response ON pieces (response, first);
-
-CREATE TABLE conversations (
-    n INTEGER PRIMARY KEY, owner INTEGER NOT NULL, id TEXT NOT NULL, created_at INTEGER NOT NULL,
-    expires_at REAL NOT NULL, blob BLOB NOT NULL, UNIQUE (owner, id));
-CREATE INDEX conversations_by_age ON conversations (expires_at);
-CREATE TABLE entries (
-    n INTEGER PRIMARY KEY AUTOINCREMENT, owner INTEGER NOT NULL, conversation INTEGER NOT NULL,
-    item TEXT NOT NULL, blob BLOB NOT NULL, UNIQUE (conversation, item));
-
-CREATE TABLE thoughts (
-    n INTEGER PRIMARY KEY, owner INTEGER NOT NULL, name TEXT NOT NULL, expires_at REAL NOT NULL,
-    blob BLOB NOT NULL, UNIQUE (owner, name));
-CREATE INDEX thoughts_by_age ON thoughts (expires_at);
-CREATE INDEX thoughts_by_owner ON thoughts (owner);
-CREATE TABLE workers (id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE duties (name TEXT PRIMARY KEY, worker TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
-"""
-_COUNTED: Final = ("segments", "responses", "pieces", "conversations", "entries", "thoughts")
-_COUNT: Final = """
-CREATE TRIGGER %(table)s_come AFTER INSERT ON %(table)s BEGIN
-    UPDATE owners SET bytes = bytes + %(row)d + length(NEW.blob) WHERE n = NEW.owner; END;
-CREATE TRIGGER %(table)s_change AFTER UPDATE OF blob ON %(table)s BEGIN
-    UPDATE owners SET bytes = bytes + length(NEW.blob) - length(OLD.blob) WHERE n = NEW.owner; END;
-CREATE TRIGGER %(table)s_go AFTER DELETE ON %(table)s BEGIN
-    UPDATE owners SET bytes = bytes - %(row)d - length(OLD.blob) WHERE n = OLD.owner; END;
-"""
-_COUNT_PLACES: Final = """
-CREATE TRIGGER places_come AFTER INSERT ON places BEGIN
-    UPDATE owners SET bytes = bytes + %(row)d WHERE n = NEW.owner; END;
-CREATE TRIGGER places_go AFTER DELETE ON places BEGIN
-    UPDATE owners SET bytes = bytes - %(row)d WHERE n = OLD.owner; END;
-"""
-SCHEMA: Final = "".join(
-    (
-        _TABLES,
-        _COUNT_PLACES % {"row": ROW_BYTES},
-        *(_COUNT % {"row": ROW_BYTES, "table": table} for table in _COUNTED),
-    )
-)
-
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a file is made with: the script of its tables, and their version, which no other file may have."""
+
+    script: str
+    version: int
 
 
 class SqliteFile:
     """The file `path`, which is made with the first use. One connection writes, another reads meanwhile.
 
-    What is given to `read` and `write` must be quick, and wait for nothing but SQLite.
+    `failed` makes the error of a call from its reason. With `is_tidied` somebody calls `tidy` now and then;
+    without, whoever writes waits for the disk once in a while. What is given to `read` and `write` must be
+    quick, and wait for nothing but SQLite.
     """
 
-    def __init__(self, path: Path, watcher: Watcher) -> None:
+    def __init__(
+        self, path: Path, format: Format, failed: Callable[[str], ProxyError], *, is_tidied: bool = False
+    ) -> None:
         self._path = path
-        self._watcher = watcher
-        self._reader, self._writer = _Connection(path, watcher), _Connection(path, watcher)
+        self._failed = failed
+        pages = _LAST_CHECKPOINT_PAGES if is_tidied else _CHECKPOINT_PAGES
+        self._reader, self._writer = (_Connection(path, format, failed, pages) for _ in range(2))
         self._lane = lane()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` sees one state of the file. Raises `StoreUnavailable`."""
+        """`work` sees one state of the file. Raises what `failed` makes."""
         return self._reader.run("BEGIN", work)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` is done as a whole, or, where it raises, not at all. Raises `StoreUnavailable`."""
+        """`work` is done as a whole, or, where it raises, not at all. Raises what `failed` makes."""
         return self._writer.run("BEGIN IMMEDIATE", work)
 
     def tidy(self) -> None:
         """Moves what was written from the log to its place, once there is much, and gives pages that nothing
-        uses any more back to the disk. Only its caller waits. Raises `StoreUnavailable`."""
+        uses any more back to the disk. Only its caller waits. Raises what `failed` makes."""
         log = self._path.with_name(f"{self._path.name}-wal")
         try:
             if log.stat().st_size >= CHECKPOINT_BYTES:
-                with _errors(self._path, self._watcher):
+                with _errors(self._failed):
                     self._lane.run(partial(_tidy, self._path))
         except FileNotFoundError:
             pass  # nothing was written yet
@@ -158,18 +99,22 @@ class SqliteFile:
 class _Connection:
     """Connects with the first use, and once more after a fork: connections do not outlive one."""
 
-    def __init__(self, path: Path, watcher: Watcher) -> None:
+    def __init__(
+        self, path: Path, format: Format, failed: Callable[[str], ProxyError], checkpoint_pages: int
+    ) -> None:
         self._path = path
-        self._watcher = watcher
+        self._format = format
+        self._failed = failed
+        self._checkpoint_pages = checkpoint_pages
         self._lock = threading.Lock()
         self._pid = 0
         self._db: sqlite3.Connection | None = None
 
     def run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work` inside a transaction, which is begun again while another process keeps it from running."""
-        give_up = time.monotonic() + BUSY_SECONDS
+        give_up = time.monotonic() + BUSY_SECONDS  # from now on: others may be in front of the lock
         pause = _FIRST_SLEEP_SECONDS
-        with self._lock, _errors(self._path, self._watcher):
+        with self._lock, _errors(self._failed):
             while True:
                 try:
                     db = self._connected()
@@ -193,33 +138,33 @@ class _Connection:
             # Transactions are begun and ended here; the lock keeps threads apart.
             db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
             try:
-                _prepare(db, self._path)
+                self._prepare(db)
             except BaseException:
                 db.close()
                 raise
             self._db, self._pid = db, os.getpid()
         return self._db
 
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Makes the tables, where there are none."""
-    if _version(db) != _VERSION:
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or never
-        db.execute("PRAGMA journal_mode = WAL")
-        with _transaction(db, "BEGIN IMMEDIATE"):
-            found = _version(db)
-            if found == 0:  # else: another process was faster
-                for statement in _statements(SCHEMA):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-            elif found != _VERSION:
-                raise StoreUnavailable(
-                    f"{path} was made by another version of deepseek-proxy (its format is {found}, this "
-                    f"one's {_VERSION}): move the file away, or set store_url to another."
-                )
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {_LAST_CHECKPOINT_PAGES}")
-    db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Makes the tables, where there are none."""
+        format = self._format
+        if _version(db) != format.version:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or never
+            db.execute("PRAGMA journal_mode = WAL")
+            with _transaction(db, "BEGIN IMMEDIATE"):
+                found = _version(db)
+                if found == 0:  # else: another process was faster
+                    for statement in _statements(format.script):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {format.version}")
+                elif found != format.version:
+                    raise self._failed(
+                        f"it was made by another version of deepseek-proxy (its format is {found}, this "
+                        f"one's {format.version}): move it away"
+                    )
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
 
 
 def _tidy(path: Path) -> None:
@@ -244,14 +189,11 @@ def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
 
 
 @contextmanager
-def _errors(path: Path, watcher: Watcher) -> Iterator[None]:
+def _errors(failed: Callable[[str], ProxyError]) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        watcher.failed()
-        raise StoreUnavailable(
-            f"The gateway's store ({path.name}) cannot be used: {error}.", retry_after=5
-        ) from error
+        raise failed(str(error)) from error
 
 
 def _version(db: sqlite3.Connection) -> int:

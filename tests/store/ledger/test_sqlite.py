@@ -105,7 +105,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
 def test_a_file_that_stays_locked_is_an_error_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepseek_proxy.store.ledger.sqlite.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("deepseek_proxy.store.sqlite_file.BUSY_SECONDS", 0.1)
     path = tmp_path / "ledger.db"
     ledger = SqliteLedger(path)
     other = sqlite3.connect(path, isolation_level=None)
@@ -114,6 +114,31 @@ def test_a_file_that_stays_locked_is_an_error_in_the_end(
         ledger.add({"n": 1}, time.time() + 60)
     other.execute("ROLLBACK")
     assert ledger.add({"n": 1}, time.time() + 60) == {"n": 1}
+    other.close()
+    ledger.close()
+
+
+def test_those_behind_each_other_wait_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepseek_proxy.store.sqlite_file.BUSY_SECONDS", 0.5)
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refused: list[float] = []
+
+    def work() -> None:
+        with pytest.raises(LedgerUnavailable):
+            ledger.mark("a", "b", 1)
+        refused.append(time.monotonic())
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=work) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 10
+    assert max(refused) - began < 2.5
     other.close()
     ledger.close()
 
