@@ -152,9 +152,8 @@ class SqliteLedger:
     def read(self, names: Sequence[str]) -> dict[str, int]:
         query = f"SELECT name, total FROM counters WHERE until > ? AND name IN ({_places(names)})"  # noqa: S608
         values = self._clock(), *names
-        return dict.fromkeys(names, 0) | self._file.read(
-            lambda db: dict(db.execute(query, values).fetchall())
-        )
+        found = self._file.read(lambda db: db.execute(query, values).fetchall())
+        return dict.fromkeys(names, 0) | dict(found)
 
     # -- rates ------------------------------------------------------------------------------------
 
@@ -198,9 +197,11 @@ class SqliteLedger:
 
     def _of_the_living(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` reads once those who have died are buried, for which somebody has to write."""
-        if self._file.read(self._lapsed):
+        lapsed, found = self._file.read(lambda db: (self._lapsed(db), work(db)))
+        if lapsed:
             self._change(self._bury_the_dead)
-        return self._file.read(work)
+            found = self._file.read(work)
+        return found
 
     def _failed(self, reason: str) -> LedgerUnavailable:
         return LedgerUnavailable(
