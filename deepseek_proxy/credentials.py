@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -28,8 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from deepseek_proxy.sources import expanded
-from deepseek_proxy.values import readable
+from deepseek_proxy.values import TextFile, text_in
 
 MIN_KEY_CHARACTERS: Final = 16
 MAX_KEY_CHARACTERS: Final = 512
@@ -56,6 +54,28 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def one_word(key: SecretStr) -> SecretStr:
+    """`key`. Raises `ValueError` where it would not fit into a header."""
+    text = key.get_secret_value()
+    if not text or len(text) > MAX_KEY_CHARACTERS or not all("!" <= char <= "~" for char in text):
+        raise ValueError("a key is one word of ASCII characters; this one would not fit into a header")
+    return key
+
+
+def long_enough(key: SecretStr) -> SecretStr:
+    """`key`. Raises `ValueError` where strangers could find it by trying."""
+    if len(key.get_secret_value()) < MIN_KEY_CHARACTERS:
+        raise ValueError(
+            f"fewer than {MIN_KEY_CHARACTERS} characters can be guessed; "
+            "`openssl rand -hex 16` makes a good one"
+        )
+    return key
+
+
+HeaderKey = Annotated[SecretStr, AfterValidator(one_word)]
+StrongKey = Annotated[SecretStr, AfterValidator(one_word), AfterValidator(long_enough)]
+
+
 def _end_of(moment: Any) -> Any:
     """A day, without a time, stands for its end."""
     if isinstance(moment, str):
@@ -76,8 +96,8 @@ class ClientKey(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    key: SecretStr | None = Field(None, description="The key, of 16 characters or more.")
-    key_file: Path | None = Field(None, description="File that holds the key.")
+    key: StrongKey | None = Field(None, description="The key, of 16 characters or more.")
+    key_file: TextFile | None = Field(None, description="File that holds the key.")
     key_sha256: Annotated[str, Field(pattern=_SHA256)] | None = Field(
         None, description="SHA-256 of the key in hexadecimal digits, in place of the key itself."
     )
@@ -109,10 +129,7 @@ class ClientKey(BaseModel):
             return given
         values = dict(given)
         if values.get("key_file") and not values.get("key"):
-            try:
-                values["key"] = expanded(Path(values["key_file"])).read_text("utf-8").strip()
-            except (OSError, ValueError, TypeError):
-                pass  # _readable says so, together with all other mistakes
+            values["key"] = text_in(values["key_file"])
         if not values.get("name"):
             digest = values.get("key_sha256") or digest_of(_text(values.get("key")))
             # Of the digest's digest: the name is shown, and must not help to find the key.
@@ -125,16 +142,6 @@ class ClientKey(BaseModel):
         if not re.search(_NAME, name):
             raise ValueError("a name is 1 to 64 letters, digits and . @ + - _")
         return name
-
-    @field_validator("key_file")
-    @classmethod
-    def _readable(cls, path: Path | None) -> Path | None:
-        return path if path is None else readable(expanded(path))
-
-    @field_validator("key")
-    @classmethod
-    def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
-        return key if key is None else long_enough(one_word(key))
 
     @field_validator("expires")
     @classmethod
@@ -212,11 +219,11 @@ class Account(BaseModel):
         description="What it is called in logs, in metrics and for what is counted. By default it is made of "
         "the key's digest.",
     )
-    api_key: SecretStr = Field(
+    api_key: HeaderKey = Field(
         validation_alias=AliasChoices("api_key", "token"),
         description="The API key; `token` means the same.",
     )
-    api_key_file: Path | None = Field(None, description="File that holds the key.")
+    api_key_file: TextFile | None = Field(None, description="File that holds the key.")
     base_url: BaseUrl | None = Field(None, description="Base URL of its host; `upstream_url` by default.")
     models: Annotated[Mapping[str, str], BeforeValidator(_renamed)] = Field(
         {},
@@ -275,25 +282,13 @@ class Account(BaseModel):
         if len(sources) != 1:
             raise ValueError("exactly one of api_key, api_key_file and token has to be given")
         if sources == ["api_key_file"]:
-            try:
-                values["api_key"] = expanded(Path(values["api_key_file"])).read_text("utf-8").strip()
-            except (OSError, ValueError, TypeError):
-                values["api_key"] = "unread"  # _readable says so, together with all other mistakes
+            text = text_in(values["api_key_file"])
+            values["api_key"] = "unread" if text is None else text  # the file's own check says so
         if not values.get("name"):
             # Of the digest's digest: the name is shown, and must not help to find the key.
             key = _text(values.get("api_key") or values.get("token"))
             values["name"] = f"account-{digest_of(digest_of(key))[:8]}"
         return values
-
-    @field_validator("api_key_file")
-    @classmethod
-    def _readable(cls, path: Path | None) -> Path | None:
-        return path if path is None else readable(expanded(path))
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_into_a_header(cls, key: SecretStr) -> SecretStr:
-        return one_word(key)
 
     @property
     def shares_with(self) -> str:
@@ -354,24 +349,4 @@ def _text(key: Any) -> str:
     return key.get_secret_value() if isinstance(key, SecretStr) else str(key)
 
 
-def one_word(key: SecretStr) -> SecretStr:
-    """`key`. Raises `ValueError` where it would not fit into a header."""
-    text = key.get_secret_value()
-    if not text or len(text) > MAX_KEY_CHARACTERS or not all("!" <= char <= "~" for char in text):
-        raise ValueError("a key is one word of ASCII characters; this one would not fit into a header")
-    return key
-
-
-def long_enough(key: SecretStr) -> SecretStr:
-    """`key`. Raises `ValueError` where strangers could find it by trying."""
-    if len(key.get_secret_value()) < MIN_KEY_CHARACTERS:
-        raise ValueError(
-            f"fewer than {MIN_KEY_CHARACTERS} characters can be guessed; "
-            "`openssl rand -hex 16` makes a good one"
-        )
-    return key
-
-
-HeaderKey = Annotated[SecretStr, AfterValidator(one_word)]
-StrongKey = Annotated[SecretStr, AfterValidator(one_word), AfterValidator(long_enough)]
 ClientKeys = Annotated[tuple[ClientKey, ...], AfterValidator(distinct_keys)]

@@ -47,9 +47,9 @@ from deepseek_proxy.credentials import (
     StrongKey,
 )
 from deepseek_proxy.keyfile import KeysFile
-from deepseek_proxy.sources import Location, complaints, credentials, expanded, place_of, read_file
+from deepseek_proxy.sources import Location, complaints, credentials, place_of, read_file
 from deepseek_proxy.sources import SettingsError as SettingsError
-from deepseek_proxy.values import Bytes, FilePath, Host, Origins, Seconds, StoreUrl, TextFile, listed
+from deepseek_proxy.values import Bytes, FilePath, Host, Origins, Seconds, StoreUrl, TextFile, listed, text_in
 
 ENV_PREFIX = "DEEPSEEK_PROXY_"
 CONFIG_VARIABLE = "DEEPSEEK_PROXY_CONFIG"
@@ -377,10 +377,9 @@ class Settings(BaseSettings):
         for name, given in (("deepseek_api_key", _KEY_NAMES), ("admin_key", ("admin_key",))):
             path = values.get(f"{name}_file")
             if path and not any(values.get(other) for other in given):
-                try:
-                    read[name] = expanded(Path(path)).read_text("utf-8").strip()
-                except (OSError, ValueError):
-                    pass  # _readable says so, together with all other mistakes
+                text = text_in(path)
+                if text is not None:
+                    read[name] = text
         return {**values, **read}
 
     @model_validator(mode="before")

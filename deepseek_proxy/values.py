@@ -39,6 +39,14 @@ def listed(value: Any) -> Any:
         raise ValueError("not JSON") from None
 
 
+def text_in(path: Any) -> str | None:
+    """What a file holds, without the white space around it; None where a `TextFile` would be refused."""
+    try:
+        return expanded(Path(path)).read_text("utf-8").strip()
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def readable(path: Path) -> Path:
     """`path`. Raises `ValueError` where there is no text file that can be read."""
     try:

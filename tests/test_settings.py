@@ -143,6 +143,12 @@ def test_a_key_must_fit_a_header(bad: str) -> None:
     assert not bad or bad not in line
 
 
+@pytest.mark.parametrize("name", ["deepseek_api_key_file", "admin_key_file"])
+def test_what_is_no_path_is_a_mistake_like_all_others(name: str) -> None:
+    (found,) = complaints(**{name: 5})
+    assert found.startswith(f"{name}: Input is not a valid path")
+
+
 def test_the_admin_key_comes_from_its_file_unless_it_is_set(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("of-the-file-of-the-file\n")
