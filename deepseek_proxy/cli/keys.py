@@ -66,6 +66,8 @@ def new(name: str, config_file: Path | None, file: Path | None, no_store: bool, 
     _change(path, with_it)
     click.echo(key)
     click.echo(f"This is the key of {name}; it is not shown again. {path} has its digest.", err=True)
+    if client.has_expired(datetime.now(UTC)):
+        click.echo("It has expired already: nobody is let in with it.", err=True)
     if settings.keys_file is None or settings.keys_file.absolute() != path:
         click.echo(f'For the server to know it, its configuration needs keys_file = "{path}".', err=True)
 

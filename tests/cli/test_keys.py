@@ -60,7 +60,7 @@ def test_limits(path: Path) -> None:
 def test_who_has_a_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Nobody has a key." in run("list").stderr
     monkeypatch.setenv("DEEPSEEK_PROXY_KEYS", OWN)
-    run("new", "alice", "--expires", "2020-01-01")
+    assert "expired already" in run("new", "alice", "--expires", "2020-01-01").stderr
     carol, alice = run("list").stdout.splitlines()
     assert carol == "carol  no limits  (configuration)"
     assert alice.startswith("alice  expires=2020-01-02T00:00+00:00")
