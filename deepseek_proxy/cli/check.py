@@ -69,10 +69,9 @@ def examine(config_file: Path | None) -> Iterator[Finding]:
     try:
         settings = settings_module.load(config_file)
     except SettingsError as error:
-        for line in str(error).splitlines():
-            yield Finding(
-                "fail", "settings", line, "see docs/configuration.md; nothing further can be checked"
-            )
+        *others, last = str(error).splitlines()
+        yield from (Finding("fail", "settings", line) for line in others)
+        yield Finding("fail", "settings", last, "see docs/configuration.md; nothing further can be checked")
         return
     yield Finding("ok", "settings", f"{len(settings.model_fields_set)} set, the others have their defaults")
     yield _key(settings)
@@ -129,7 +128,8 @@ def _key(settings: Settings) -> Finding:
         detail = f"{count} account{'s'[: count != 1]}{unused}"
         return Finding("note" if unused else "ok", "key", detail, "deepseek-proxy accounts check asks each")
     if settings.deepseek_api_key:
-        return Finding("ok", "key", "configured; used for requests that bring none of their own")
+        used = "all clients" if settings.asks_for_keys else "requests that bring none of their own"
+        return Finding("ok", "key", f"configured; used for {used}")
     return Finding("note", "key", "none configured", "each client sends its own, or set DEEPSEEK_API_KEY")
 
 

@@ -107,4 +107,9 @@ def _agreed(path: Path, before: str, after: str, *, only_print: bool, yes: bool)
     for line in codex_config.diff(path, before, after).splitlines():
         colour = {"+": "green", "-": "red"}.get(line[:1])
         click.secho(line, fg=colour)
-    return not only_print and (yes or before == after or click.confirm("Make this change?"))
+    if only_print:
+        return False
+    agreed = yes or before == after or click.confirm("Make this change?")
+    if not agreed:
+        click.echo("Nothing was changed.")
+    return agreed

@@ -44,6 +44,7 @@ def test_it_shows_the_change_and_asks(home: Path) -> None:
     result = run(answer="n\n")
     assert '-model = "gpt-5"' in result.output
     assert '+model = "deepseek-flash"' in result.output
+    assert result.output.endswith("Nothing was changed.\n")
     assert config(home) == MINE
     assert sorted(path.name for path in home.iterdir()) == ["auth.json", "config.toml"]
 
