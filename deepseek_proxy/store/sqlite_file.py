@@ -193,7 +193,8 @@ def _errors(failed: Callable[[str], ProxyError]) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise failed(str(error)) from error
+        # Without the path: clients read it.
+        raise failed(error.strerror or "" if isinstance(error, OSError) else str(error)) from error
 
 
 def _version(db: sqlite3.Connection) -> int:

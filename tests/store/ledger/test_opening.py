@@ -55,6 +55,7 @@ def test_what_is_held_is_given_back_at_the_end(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said_when_it_matters(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     books = Books(isolated(state_dir=tmp_path / "file"))
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerUnavailable, match=r"ledger\.db\) cannot be used: ") as refusal:
         _ = books.ledger
+    assert str(tmp_path) not in str(refusal.value), "a client is told where the gateway's files are"
     books.close()
