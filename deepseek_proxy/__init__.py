@@ -1,4 +1,4 @@
-"""A gateway that lets Responses, Chat Completions and Messages clients run on DeepSeek.
+"""A gateway that lets clients of Responses and of Chat Completions run on DeepSeek.
 
 The primitives, from the wire inwards:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from deepseek_proxy.version import __version__
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -29,6 +31,12 @@ def prose(page: Path) -> str:
 
 def code(page: Path, *languages: str) -> list[str]:
     return [block for language, block in FENCED.findall(page.read_text("utf-8")) if language in languages]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name in a page, behind a `#`: its headings, as GitHub spells them."""
+    headings = re.findall("^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def cells(page: Path) -> list[list[str]]:
@@ -130,9 +138,21 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", prose(page)):
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", prose(page))):
         if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_whole(page: Path) -> None:
+    """A row that no head stands above is shown as a line with bars in it."""
+    for table in re.findall(r"(?:^\|.*\n)+", prose(page), re.MULTILINE):
+        head, line, *rows = table.splitlines()
+        assert re.fullmatch(r"(\|-+)+\|", line), f"under {head!r}"
+        bars = {len(re.findall(r"(?<!\\)\|", row)) for row in (head, line, *rows)}
+        assert len(bars) == 1, head
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -155,6 +175,44 @@ def test_commands_exist(page: Path) -> None:
 def test_variables_are_settings(page: Path) -> None:
     known = {f"DEEPSEEK_PROXY_{name.upper()}" for name in Settings.model_fields} | {"DEEPSEEK_PROXY_CONFIG"}
     assert set(re.findall(r"DEEPSEEK_PROXY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known
+
+
+# -- the architecture -----------------------------------------------------------------------------
+
+
+def section(page: Path, title: str) -> str:
+    return page.read_text("utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_every_module_can_be_found() -> None:
+    entries = re.split(
+        r"^- \*\*`([a-z_/]+)`\*\*", section(ARCHITECTURE, "Where things are"), flags=re.MULTILINE
+    )[1:]
+    told = {package: re.findall(r"`([a-z_]+)`", text) for package, text in zip(*[iter(entries)] * 2)}
+    there: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "deepseek_proxy").rglob("*.py")):
+        if path.stem not in ("__init__", "__main__", "version"):
+            package = path.parent.relative_to(ROOT / "deepseek_proxy").as_posix()
+            there.setdefault(package if package != "." else "deepseek_proxy", []).append(path.stem)
+    assert {package: sorted(modules) for package, modules in told.items()} == there
+
+
+def test_every_dependency_has_its_reason() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = config["options.extras_require"]
+
+    def names(lines: str) -> list[str]:
+        found = re.findall(r"^([\w.-]+)", lines.strip(), re.MULTILINE)
+        return [name.lower() for name in found if name != "deepseek-proxy"]
+
+    text = section(ARCHITECTURE, "Dependencies").lower()
+    named = [name for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for name in row.split(", ")]
+    for name in names(config["options"]["install_requires"] + extras["otel"]):
+        assert name in named, name
+    for name in names(extras["test"] + extras["dev"]):
+        spoken = {word for part in name.removeprefix("pytest-").split("-") for word in (part, name)}
+        assert any(re.search(rf"\b{re.escape(word)}\b", text) for word in spoken), name
 
 
 # -- the rest -------------------------------------------------------------------------------------
