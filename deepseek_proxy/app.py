@@ -17,7 +17,7 @@ from deepseek_proxy.api import (
     ops,
     responses,
     search,
-    stored,
+    stored_responses,
     streaming,
     websocket,
 )
@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None, *, traces: Tracing | None = Non
     if store is not None:
         weakref.finalize(app, store.close)  # at the end of the process at the latest
     lifecycle.follow_server(drain)
-    for module in (responses, websocket, stored, chat, conversations, search, models, ops):
+    for module in (responses, websocket, stored_responses, chat, conversations, search, models, ops):
         app.register_blueprint(module.blueprint)
     errors.register(app)
     _attend(app, gateway)

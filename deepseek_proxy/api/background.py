@@ -18,7 +18,7 @@ from deepseek_proxy.ops.metrics import Metrics
 if TYPE_CHECKING:
     from deepseek_proxy.api.answer import Answer
     from deepseek_proxy.api.exchange import Exchange
-    from deepseek_proxy.api.storing import StoreRecorder
+    from deepseek_proxy.api.store_recorder import StoreRecorder
 
 logger = logging.getLogger(__name__)
 

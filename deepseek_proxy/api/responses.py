@@ -17,11 +17,11 @@ from deepseek_proxy.api.answer import Answer
 from deepseek_proxy.api.body import read_object
 from deepseek_proxy.api.exchange import Exchange, current_exchange
 from deepseek_proxy.api.gateway import Caller, Gateway, current_gateway, new_id
-from deepseek_proxy.api.recorded import Recorded
+from deepseek_proxy.api.recorder import Recorded
 from deepseek_proxy.api.replaying import Replay
 from deepseek_proxy.api.standing import Standing, stand
-from deepseek_proxy.api.stored import replayed
-from deepseek_proxy.api.storing import StoreRecorder
+from deepseek_proxy.api.store_recorder import StoreRecorder
+from deepseek_proxy.api.stored_responses import replayed
 from deepseek_proxy.errors import InternalError, ProxyError
 from deepseek_proxy.tokenizer.encoding import Counter
 from deepseek_proxy.translate import fields, ids, jsontext, tokens

@@ -14,7 +14,7 @@ import orjson
 
 from deepseek_proxy.api.gateway import Caller, Gateway, new_id
 from deepseek_proxy.api.recorder import Forgetful, Recorder
-from deepseek_proxy.api.storing import ConversationRecorder, StoreRecorder
+from deepseek_proxy.api.store_recorder import ConversationRecorder, StoreRecorder
 from deepseek_proxy.errors import InvalidRequest, NotFound
 from deepseek_proxy.store.base import ENDED, Head, Item
 from deepseek_proxy.store.store import Store

@@ -28,7 +28,7 @@ from deepseek_proxy.api.exchange import REQUEST_ID_HEADER, Exchange, current_exc
 from deepseek_proxy.api.gateway import Gateway, current_gateway, new_id
 from deepseek_proxy.api.standing import stand
 from deepseek_proxy.api.streaming import ClientGone, Frames
-from deepseek_proxy.api.unstored import UnstoredTurns
+from deepseek_proxy.api.unstored_turns import UnstoredTurns
 from deepseek_proxy.errors import InternalError, InvalidRequest, ProxyError, UpgradeRequired
 from deepseek_proxy.translate import fields, ids, jsontext, openai_errors, sse
 from deepseek_proxy.translate.responses import codex, failure, websocket

@@ -2,7 +2,7 @@
 
 A conversation stays with the account that has its beginning in its cache; another goes where least is under
 way, by weight. Where all are busy, requests wait in the order in which they came. What an attempt tells of an
-account (`standing`) is known to all workers through the ledger. Refuses to know HTTP, and what is sent.
+account (`account_standing`) is known to all workers through the ledger. Refuses to know HTTP, and bodies.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from deepseek_proxy.store.ledger.base import Hold, Lease, LedgerUnavailable, Mar
 from deepseek_proxy.store.ledger.opening import Books
 from deepseek_proxy.translate.hosts import Host
 from deepseek_proxy.translate.hub import Usage
+from deepseek_proxy.upstream.account_standing import Standing, is_refusal
 from deepseek_proxy.upstream.call import Call
-from deepseek_proxy.upstream.standing import Standing, is_refusal
 from deepseek_proxy.upstream.waiting import Waiter, WaitingRoom
 
 STICKY_SECONDS: Final = 6 * 3600.0

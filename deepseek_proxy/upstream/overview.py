@@ -19,11 +19,11 @@ from deepseek_proxy import models
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.ops.metrics import Level
 from deepseek_proxy.store.ledger.base import Ledger, Mark
+from deepseek_proxy.upstream.account_standing import Standing
 from deepseek_proxy.upstream.accounts import NANODOLLARS, Accounts, Member, Sums
 from deepseek_proxy.upstream.call import Clocks
 from deepseek_proxy.upstream.client import BALANCE, MODELS, Client
 from deepseek_proxy.upstream.proxies import Proxy
-from deepseek_proxy.upstream.standing import Standing
 
 FRESH_SECONDS: Final = 300.0
 """For so long a balance is not asked for again."""

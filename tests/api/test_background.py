@@ -17,8 +17,8 @@ from harness.responses_grammar import assert_responses_grammar
 from harness.waiting import wait_for
 
 from deepseek_proxy.api.replaying import Listener
-from tests.api.test_stored import call, frames
-from tests.api.test_storing import OWNER, everything, go_down
+from tests.api.test_store_recorder import OWNER, everything, go_down
+from tests.api.test_stored_responses import call, frames
 
 Make = Callable[..., Any]
 

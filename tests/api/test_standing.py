@@ -11,7 +11,7 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 
 from tests.api.test_responses import SHELL, calls_shell
-from tests.api.test_storing import OWNER, final
+from tests.api.test_store_recorder import OWNER, final
 
 Make = Callable[..., Any]
 

@@ -432,7 +432,7 @@ def test_all_accounts_refused_is_the_operators_matter(gateway: Make, fake: Accou
 def test_a_refused_account_comes_back_by_one_request(
     gateway: Make, fake: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepseek_proxy.upstream.standing.FIRST_RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr("deepseek_proxy.upstream.account_standing.FIRST_RECHECK_SECONDS", 0.2)
     tried = threading.Event()
     fake.handlers["a"] = in_turns(
         deepseek.refuses(402, deepseek.NO_BALANCE), held_until(tried), deepseek.answers()

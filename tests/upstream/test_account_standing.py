@@ -17,7 +17,7 @@ from deepseek_proxy.errors import (
     UpstreamOverloaded,
     UpstreamUnreachable,
 )
-from deepseek_proxy.upstream.standing import Standing, is_refusal
+from deepseek_proxy.upstream.account_standing import Standing, is_refusal
 
 NOW = 1_000_000.0
 TOO_MANY = RateLimited(

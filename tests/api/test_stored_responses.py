@@ -16,7 +16,7 @@ from deepseek_proxy.store.base import NewResponse
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate.responses import replay
 from tests.api.conftest import KEY
-from tests.api.test_storing import OWNER, final
+from tests.api.test_store_recorder import OWNER, final
 
 Make = Callable[..., Any]
 

@@ -43,7 +43,7 @@ class UnstoredTurns:
         if chain is None:
             chain = _chain(place.earlier)
         chain += _chain(_items(standing.body.get("input")))
-        return replace(standing, recorder=_Keeper(standing.recorder, self, chain))
+        return replace(standing, recorder=_TurnRecorder(standing.recorder, self, chain))
 
     def keep(self, response: str, chain: Chain) -> None:
         with suppress(ValueError):  # larger than all that may be kept
@@ -53,7 +53,7 @@ class UnstoredTurns:
         self._chains.pop(response, None)
 
 
-class _Keeper:
+class _TurnRecorder:
     """A `Recorder` that keeps in `turns` what `store` does not. `chain` is what the model is given."""
 
     def __init__(self, store: Recorder, turns: UnstoredTurns, chain: Chain) -> None:

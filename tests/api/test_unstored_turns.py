@@ -7,7 +7,7 @@ from typing import Any
 
 from deepseek_proxy.api.recorder import Forgetful
 from deepseek_proxy.api.standing import Standing
-from deepseek_proxy.api.unstored import UnstoredTurns
+from deepseek_proxy.api.unstored_turns import UnstoredTurns
 from deepseek_proxy.translate.responses.place import Place
 
 SAID = {"type": "message", "role": "assistant", "content": []}
