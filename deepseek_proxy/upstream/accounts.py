@@ -307,11 +307,11 @@ class Accounts:
 
     def _check_hope(self, standings: Iterable[Standing], now: float) -> None:
         """Raises `NoAccount` where none comes back before a request has waited too long."""
-        back = {standing.until - now: standing.is_refused() for standing in standings}
-        if not any(seconds <= self._wait_seconds and not refused for seconds, refused in back.items()):
+        back = [(standing.until - now, standing.is_refused()) for standing in standings]
+        if not any(seconds <= self._wait_seconds and not refused for seconds, refused in back):
             raise NoAccount(
                 "None of the gateway's accounts can be used now; its operator can see why.",
-                retry_after=min(back),
+                retry_after=min(seconds for seconds, _ in back),
             )
 
     def _wait(self, able: Sequence[Member], wish: Wish, call: Call, knows: Mark | None) -> Seat:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from deepseek_proxy.errors import ProxyError, SearchLimitReached, UpstreamError, UpstreamTruncated
-from deepseek_proxy.translate import history, ids, jsontext, sse
+from deepseek_proxy.translate import calling, history, jsontext, sse
 from deepseek_proxy.translate.chat import errors, response, searches
 from deepseek_proxy.translate.chat.calls import Call, CustomCall, LegacyCall
 from deepseek_proxy.translate.chat.citations import Citer
@@ -27,10 +27,10 @@ from deepseek_proxy.translate.chat.emitter import DeltaTemplate, Emitter, Envelo
 from deepseek_proxy.translate.chat.options import StreamOptions
 from deepseek_proxy.translate.history import AssistantText, Entry, Thinking
 from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Stage, ToolCallDelta, Usage
-from deepseek_proxy.translate.lookup import KINDS, Action, Outcome
+from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.rounds import Rounds
 from deepseek_proxy.translate.sources import Source
-from deepseek_proxy.translate.tools import Tool, ToolKind
+from deepseek_proxy.translate.tools import ToolKind
 from deepseek_proxy.translate.usage import added
 
 _WHOLE: Final = frozenset({"stop", "tool_calls", "function_call"})
@@ -270,22 +270,12 @@ class ChatStream:
 
     def _begin_call(self, delta: ToolCallDelta) -> bytes:
         options = self._options
-        if delta.name is None:
-            raise UpstreamError("The upstream sent a tool call without a name.")
-        shown = [call for call in self._calls.values() if call]
-        first = not shown and not self.rounds.are_wanted
+        shown = [call.call_id for call in self._calls.values() if call]
         self._calls[delta.position] = None
-        if not options.permitted(delta.name) or not (first or options.parallel_tool_calls):
+        begun = calling.begin(delta, options, self.rounds, shown)
+        if begun is None:
             return b""
-        tool = options.tools.client_tool(delta.name)
-        call_id = delta.id
-        if not call_id or any(call.call_id == call_id for call in shown):
-            call_id = options.new_id(ids.CALL)
-        if self.rounds.runs(tool):
-            self.rounds.want(delta.position, tool.kind, call_id, delta.arguments)
-            return b""
-        if tool.kind in KINDS:  # of an earlier request: the client has to say that it is gone
-            tool = Tool(ToolKind.FUNCTION, delta.name)
+        tool, call_id = begun
         kind: type[Call] = CustomCall if tool.kind is ToolKind.CUSTOM else Call
         if options.legacy_functions:
             kind = LegacyCall

@@ -26,10 +26,10 @@ from deepseek_proxy.errors import (
     UpstreamError,
     UpstreamTruncated,
 )
-from deepseek_proxy.translate import ids, jsontext, sse
+from deepseek_proxy.translate import calling, jsontext, sse
 from deepseek_proxy.translate.history import AssistantText, Thinking
 from deepseek_proxy.translate.hub import Chunk, Delta, Literal, Stage, ToolCallDelta, Usage
-from deepseek_proxy.translate.lookup import KINDS, Action, Outcome
+from deepseek_proxy.translate.lookup import Action, Outcome
 from deepseek_proxy.translate.responses import errors
 from deepseek_proxy.translate.responses.calls import ITEM_OF_KIND, CallItem
 from deepseek_proxy.translate.responses.emitter import Emitter
@@ -43,7 +43,6 @@ from deepseek_proxy.translate.responses.output import (
 from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.responses.rounds import Rounds
 from deepseek_proxy.translate.responses.search import WebSearchItem
-from deepseek_proxy.translate.tools import Tool, ToolKind
 from deepseek_proxy.translate.usage import added, responses_usage
 
 _INCOMPLETE_REASONS: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -278,21 +277,12 @@ class ResponseStream:
 
     def _begin_call(self, delta: ToolCallDelta) -> bytes:
         options = self._options
-        if delta.name is None:
-            raise UpstreamError("The upstream sent a tool call without a name.")
-        first = not any(self._calls.values()) and not self.rounds.are_wanted
-        if not options.permitted(delta.name) or not (first or options.parallel_tool_calls):
-            self._calls[delta.position] = None
+        shown = [call.call_id for call in self._calls.values() if call]
+        self._calls[delta.position] = None
+        begun = calling.begin(delta, options, self.rounds, shown)
+        if begun is None:
             return b""
-        tool = options.tools.client_tool(delta.name)
-        taken = {call.call_id for call in self._calls.values() if call}
-        call_id = delta.id if delta.id and delta.id not in taken else options.new_id(ids.CALL)
-        if self.rounds.runs(tool):
-            self._calls[delta.position] = None
-            self.rounds.want(delta.position, tool.kind, call_id, delta.arguments)
-            return b""
-        if tool.kind in KINDS:  # of an earlier request: the client has to say that it is gone
-            tool = Tool(ToolKind.FUNCTION, delta.name)
+        tool, call_id = begun
         frames = self._before_output() + self._close_calls(whole_only=True)
         item = ITEM_OF_KIND[tool.kind](self._emit, options.new_id, tool, call_id)
         self._calls[delta.position] = self._open_calls[delta.position] = item
