@@ -1,4 +1,7 @@
-"""What every test may ask for: DeepSeek's own rules, from its `deepseek-recipe` package."""
+"""What every test may ask for: DeepSeek's own rules, from its `deepseek-recipe` package.
+
+And no generated example has a time limit: how long one takes says how busy the machine is.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,12 @@ from typing import Any
 
 import deepseek_recipe as recipe
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "busy machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 # `Reject` shows missing reasoning as DeepSeek does; the default fills it in silently.
 OPTIONS = (

@@ -1,4 +1,4 @@
-"""Ten thousand requests: an upstream that misbehaves on purpose and users who come and go, in one event loop.
+"""Thousands of requests: an upstream that misbehaves on purpose and users who come and go, in one event loop.
 
 Fast rather than complete: both speak just enough HTTP. The upstream knows accounts by their keys and counts
 what each has under way; a request that the gateway has let go of (its connection is closed) is not under way.

@@ -62,7 +62,7 @@ class Gateway:
         self.server = server
         self.folder = folder
         self._log_file = folder / "output.log"
-        self._port_holder, self.port = _held_port()
+        self._port_holder, self.port = held_port()
         given = {"upstream_url": upstream_url, "workers": workers, "port": self.port, **(settings or {})}
         with self._log_file.open("wb") as output:
             self.process = subprocess.Popen(
@@ -141,7 +141,7 @@ class Gateway:
         raise AssertionError(f"the gateway does not answer /healthz:\n{self.log[-4000:]}")
 
 
-def _held_port() -> tuple[socket.socket, int]:
+def held_port() -> tuple[socket.socket, int]:
     """A free port, kept from others by a socket that is bound and does not listen."""
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -25,15 +25,19 @@ def tokenizer() -> recipe.Tokenizer:
     return recipe.Tokenizer.from_file(str(published()))
 
 
+@functools.cache
+def encoding(version: recipe.ModelVersion) -> Any:
+    """Made once: it takes a copy of the tokenizer, which is slow."""
+    if version == recipe.ModelVersion.DeepseekV41Flash:
+        stand_in = recipe.SpecialTokens(system="<｜place▁holder▁no▁7｜>")
+        return recipe.DeepseekV41Encoding().with_special_tokens(stand_in).with_tokenizer(tokenizer())
+    return recipe.DeepseekV4Encoding().with_tokenizer(tokenizer())
+
+
 def prompt_tokens(body: Mapping[str, Any]) -> int:
     """Tokens of the prompt of `body`; an image counts as one. Raises for what DeepSeek would refuse."""
     converted = recipe.ChatCompletionRequest(dict(body)).convert(_OPTIONS)
-    if converted.model_version == recipe.ModelVersion.DeepseekV41Flash:
-        stand_in = recipe.SpecialTokens(system="<｜place▁holder▁no▁7｜>")
-        flash = recipe.DeepseekV41Encoding().with_special_tokens(stand_in).with_tokenizer(tokenizer())
-        return len(flash.encode(converted.conversation))
-    pro = recipe.DeepseekV4Encoding().with_tokenizer(tokenizer())
-    return len(pro.encode(converted.conversation))
+    return len(encoding(converted.model_version).encode(converted.conversation))
 
 
 def image_tokens(width: int, height: int) -> int:

@@ -235,7 +235,7 @@ def _with_reasoning(message: Message, reasoning: Message) -> Message:
     tools=st.sampled_from([{}, {"tools": []}, {"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "none"}]),
     model=st.sampled_from(["deepseek-flash", "deepseek-v4-pro"]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_history(
     pieces: list[list[Message]],
     reasoning: list[Message],
@@ -256,7 +256,7 @@ def test_any_history(
     mode=st.sampled_from(THINKING),
     tools=st.sampled_from([{}, {"tools": [TOOL]}]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_thinking_passed_back(
     turns: list[tuple[str, Message]], mode: dict[str, Any], tools: dict[str, Any], deepseek_check: Check
 ) -> None:

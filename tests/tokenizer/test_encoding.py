@@ -66,7 +66,7 @@ KINDS = [
 ]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(st.lists(st.sampled_from(KINDS), max_size=16).map("".join))
 def test_every_mixture_is_split_as_by_deepseeks_tokenizer(text: str) -> None:
     assert encoding.encoding().encode_ordinary(text) == oracle.tokenizer().encode(text)

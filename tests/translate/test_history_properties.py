@@ -110,7 +110,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 @given(entries=ENTRIES, vision=st.booleans(), thinking=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_history_is_accepted_and_loses_no_text(
     deepseek_check: Check, entries: list[Entry], vision: bool, thinking: bool
 ) -> None:
@@ -123,7 +123,7 @@ def test_any_history_is_accepted_and_loses_no_text(
 
 
 @given(entries=ENTRIES, vision=st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_images_reach_only_models_that_see(entries: list[Entry], vision: bool) -> None:
     history = compiled(entries, vision=vision, thinking=True)
     images = [
@@ -207,7 +207,7 @@ def sessions(draw: st.DrawFn) -> list[list[Entry]]:
 
 
 @given(requests=sessions(), vision=st.booleans(), thinking=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_was_sent_is_a_prefix_of_what_is_sent_next(
     deepseek_check: Check,
     deepseek_prompt: Prompt,

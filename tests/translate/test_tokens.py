@@ -119,7 +119,7 @@ CALLS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     system=TEXTS,
     turns=st.lists(st.tuples(TEXTS, TEXTS, TEXTS, CALLS), max_size=6),

@@ -135,7 +135,7 @@ ENTRIES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(ENTRIES, min_size=1, max_size=40), st.integers(-10, 2_000))
 def test_nothing_is_invented_and_no_call_is_parted_from_its_result(entries: list[Entry], tokens: int) -> None:
     kept, left_out = shorten(entries, tokens, Counter())

@@ -131,7 +131,7 @@ BODY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(body=BODY)
 def test_deepseek_accepts_whatever_is_sent(body: Message, deepseek_check: Check) -> None:
     """A request is refused here, with the path of a field, or nowhere."""
@@ -143,7 +143,7 @@ def test_deepseek_accepts_whatever_is_sent(body: Message, deepseek_check: Check)
     assert refused is None or (refused.param and refused.status in (400, 404))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=BODY, wrong=WRONG)
 def test_no_body_whatever_is_a_fault_of_the_gateway(body: Message, wrong: list[tuple[int, Any]]) -> None:
     body = spoiled(body, wrong)
@@ -157,7 +157,7 @@ def test_no_body_whatever_is_a_fault_of_the_gateway(body: Message, wrong: list[t
     assert refused is None or refused.status in (400, 404)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages=st.lists(MESSAGE, min_size=1, max_size=8), later=st.lists(MESSAGE, max_size=4))
 def test_what_was_sent_is_a_prefix_of_what_is_sent_later(
     messages: list[Message], later: list[Message]

@@ -225,7 +225,7 @@ def test_no_body_whatever_is_a_fault_of_the_gateway(
     assert refused is None or refused.status in (400, 404)
 
 
-@settings(max_examples=150, deadline=None)  # the SDK builds its types when they are first asked for
+@settings(max_examples=150)  # the SDK builds its types when they are first asked for
 @given(body=BODY)
 def test_openais_types_take_the_answer_to_any_request(body: dict[str, Any]) -> None:
     """What a request asked for is repeated in its answer, in the form that the SDK's strict mode wants."""
