@@ -105,7 +105,13 @@ def balance() -> Response:
         raise PermissionDenied("The balance of the gateway's DeepSeek account is for its operator.")
     client_gone = streaming.watch(request)
     asked = client.Request(
-        b"", caller.key, False, exchange.id, lambda _: None, client.BALANCE, trace=exchange.begin_call()
+        body=b"",
+        key=caller.key,
+        stream=False,
+        request_id=exchange.id,
+        mend=lambda _: None,
+        path=client.BALANCE,
+        trace=exchange.begin_call(),
     )
     call = gateway.client.open(asked)
     try:
