@@ -26,12 +26,14 @@ from deepseek_proxy.translate.responses.stored_items import shown, stored_items
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a request goes on from: the items, and the chain of the store that holds them."""
+    """What a request goes on from: the items, and the chain of the store that holds them, or those that are
+    kept in a conversation, as they are there."""
 
     items: Sequence[Mapping[str, Any]] = ()
     chain: Head | None = None
     response: str | None = None
     conversation: str | None = None
+    said: Sequence[Item] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def stand(
             origin.chain,
             _to_store(origin, body),
             conversation=origin.conversation,
+            said=origin.said,
             background=background,
             goes_on=gateway.settings.store_when_down == "continue" and not background,
         )
@@ -162,7 +165,7 @@ def _inside(store: Store | None, owner: str, id: str) -> Origin:
     page = store.conversation_items(owner, id)
     if page is None:
         raise conversations.not_found(id, "conversation")
-    return Origin([parsed(item) for item in page.items], conversation=id)
+    return Origin([parsed(item) for item in page.items], conversation=id, said=page.items)
 
 
 def _items(store: Store | None, owner: str, ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 class StoreRecorder:
-    """A `Recorder`. `own` are the items that the request brought, and `base` the chain before them.
+    """A `Recorder`. `own` are the items that the request brought; before them came the chain `base`, or what
+    was `said` in the conversation.
 
     `goes_on` says that a request is answered also where the store fails, and not kept then; `warning` tells
     the client so.
@@ -37,6 +38,7 @@ class StoreRecorder:
         own: Sequence[Item],
         *,
         conversation: str | None = None,
+        said: Sequence[Item] = (),
         background: bool = False,
         goes_on: bool = False,
     ) -> None:
@@ -45,6 +47,7 @@ class StoreRecorder:
         self._base = base
         self._own = own
         self._conversation = conversation
+        self._said = said
         self._background = background
         self._goes_on = goes_on
         self._recording: Recording | None = None
@@ -66,10 +69,12 @@ class StoreRecorder:
             base=self._base,
             input=self._own,
             conversation=self._conversation,
+            said=self._said,
             background=self._background,
         )
+        self._said = ()  # it may be megabytes, and the answer may take an hour
         if self._conversation is None:
-            self._own = ()  # it may be megabytes, and the answer may take an hour
+            self._own = ()
         try:
             self._recording = self._store.begin(new)
         except LookupError:

@@ -43,7 +43,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class NewResponse:
-    """A response to be made. Its chain is what `base` names and `input`; `body` is its Response object."""
+    """A response to be made. Its chain is what `base` names, what was `said` in its conversation, and the
+    request's own `input`; `body` is its Response object."""
 
     id: str
     owner: str
@@ -53,6 +54,7 @@ class NewResponse:
     base: Head | None = None
     input: Sequence[Item] = ()
     conversation: str | None = None
+    said: Sequence[Item] = ()
     background: bool = False
 
 
@@ -168,7 +170,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The last items of the chain `head`, the others being `parent`; `blob` is opaque to a backend."""
+    """The last items of the chain `head`, the others being `parent`; `blob` is opaque to a backend. `ids` are
+    those by which items are found here."""
 
     head: Head
     parent: Head | None

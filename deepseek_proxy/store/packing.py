@@ -51,8 +51,9 @@ def heads(base: Head | None, items: Iterable[Item]) -> list[Head]:
     return found
 
 
-def segment(parent: Head | None, head: Head, items: Sequence[Item]) -> Segment:
-    return Segment(head, parent, [item.id for item in items], pack(items))
+def segment(parent: Head | None, head: Head, items: Sequence[Item], elsewhere: int = 0) -> Segment:
+    """The first so many of `items` are found `elsewhere` by their ids."""
+    return Segment(head, parent, [item.id for item in items[elsewhere:]], pack(items))
 
 
 def entry(item: Item) -> Entry:

@@ -77,10 +77,11 @@ class Store:
         Raises `LookupError` where `new.base` is not kept (any more), and `StoreFull`.
         """
         self._keeper.beat()
-        heads = packing.heads(new.base, new.input)
+        items = [*new.said, *new.input]
+        heads = packing.heads(new.base, items)
         while True:
             shared = self.backend.longest(new.owner, heads) or new.base if heads else new.base
-            segment = _rest(shared, heads, new.input)
+            segment = _rest(shared, heads, items, len(new.said))
             response = StoredResponse(
                 id=new.id,
                 owner=new.owner,
@@ -289,7 +290,10 @@ class Store:
         return self._clock() + self._ttl_seconds
 
 
-def _rest(shared: Head | None, heads: Sequence[Head], items: Sequence[Item]) -> Segment | None:
-    """The items that are not kept yet, where `shared` is the longest chain that is."""
+def _rest(shared: Head | None, heads: Sequence[Head], items: Sequence[Item], said: int) -> Segment | None:
+    """The items that are not kept yet, where `shared` is the longest chain that is. The first `said` of them
+    are not found by their ids here, but in their conversation, which may live longer."""
     start = heads.index(shared) + 1 if shared in heads else 0
-    return packing.segment(shared, heads[-1], items[start:]) if start < len(items) else None
+    if start == len(items):
+        return None
+    return packing.segment(shared, heads[-1], items[start:], elsewhere=max(said - start, 0))

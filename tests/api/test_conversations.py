@@ -218,6 +218,22 @@ def test_what_is_asked_and_answered_is_added(
     assert said == ["developer", "user", "assistant", "user", "assistant"]
 
 
+def test_a_response_can_be_gone_on_from_with_all_of_its_conversation(
+    face: Face, client: Client, upstream: FakeUpstream
+) -> None:
+    id = client.create(items=[{"role": "developer", "content": "Be brief.", "id": "msg_1"}])["id"]
+    face.ask(input="one", conversation=id)
+    second = face.ask(input="two", conversation=id).json["id"]
+    face.ask(input="three", conversation=id)
+    face.ask(input="other", previous_response_id=second)
+    said = [message["content"] for message in upstream.requests[-1].json()["messages"]]
+    assert said == ["Be brief.", "one", "Hello", "two", "Hello", "other"]
+    brought = face.request(
+        "GET", f"/v1/responses/{second}/input_items", headers={"Authorization": f"Bearer {KEY}"}
+    ).json["data"]
+    assert [item["content"][0]["text"] for item in brought] == ["two"]
+
+
 def test_an_answer_says_in_which_conversation_it_stands(face: Face, client: Client) -> None:
     id = client.create()["id"]
     assert face.ask(conversation={"id": id}).json["conversation"] == {"id": id}

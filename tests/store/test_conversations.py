@@ -90,6 +90,28 @@ def test_a_response_adds_to_its_conversation_when_it_ends(store: Store) -> None:
     assert names(store) == ["a", "q", "b"]
 
 
+def test_what_a_response_was_given_is_kept_once_and_found_in_its_conversation(store: Store) -> None:
+    history = [item("a")]
+    talk(store, "a")
+    sizes = []
+    for turn in range(10):
+        asked, answered = item(f"q{turn}"), item(f"r{turn}")
+        recording = begin(store, f"resp_{turn}", conversation="conv_1", said=history, input=[asked])
+        store.finish(recording, "completed", b"{}", [answered], [asked, answered])
+        history += asked, answered
+        sizes.append(store.usage("ann").bytes)
+        found = store.get("ann", f"resp_{turn}")
+        assert found is not None
+        assert found.own_input == 1
+        assert store.items("ann", found.head) == history
+    assert sizes[9] - sizes[8] == sizes[2] - sizes[1]
+    for turn in range(10):
+        assert store.delete("ann", f"resp_{turn}")
+    assert store.find_items("ann", [known.id for known in history]) == {known.id: known for known in history}
+    assert store.delete_conversation("ann", "conv_1")
+    assert store.usage("ann").bytes == 0
+
+
 def test_a_conversation_deleted_meanwhile_is_not_made_again(store: Store) -> None:
     talk(store, "a")
     recording = begin(store, conversation="conv_1")
