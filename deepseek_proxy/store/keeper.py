@@ -226,9 +226,12 @@ class Keeper:
             self._gather()
             self._write()
         except StoreUnavailable:
-            for response, _ in self._endings:
-                logger.error("response %s is finished, but not stored: the store is down", response.id)
-                self._watcher.lost("response")
+            pass
+        except Exception:
+            logger.exception("the store's upkeep failed")
+        for response, _ in self._endings:
+            logger.error("response %s is finished, but not stored: the store is down", response.id)
+            self._watcher.lost("response")
 
     def _pause(self) -> float:
         """How long nothing needs doing, if nothing happens."""
@@ -271,9 +274,9 @@ class Keeper:
             self._waiting_bytes += len(piece.blob)
 
     def _write(self) -> None:
-        self._write_thoughts()
         self._write_endings()
         self._write_pieces()
+        self._write_thoughts()
         while self._unwanted:
             self._backend.delete(*self._unwanted[0])
             self._unwanted.popleft()

@@ -156,6 +156,23 @@ def test_what_is_lost_in_the_end_is_said(
     assert seen.losses == ["response"]
 
 
+def test_answers_come_before_what_is_less_dear(caplog: pytest.LogCaptureFixture) -> None:
+    class Thoughtless(Unsteady):
+        def remember(self, thoughts: Sequence[Thought]) -> None:
+            raise ValueError("a mistake of ours")
+
+    backend = Thoughtless()
+    store = Store(backend)
+    recording = begin(store)
+    backend.error = StoreUnavailable("away")
+    store.finish(recording, "completed", b"{}")
+    store.remember("ann", "call_1", b"x")
+    backend.error = None
+    store.close()
+    assert status_of(store) == "completed"
+    assert "a mistake of ours" in caplog.text
+
+
 def test_only_so_much_waits(
     store: Store, backend: Unsteady, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
