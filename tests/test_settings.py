@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from harness import environments
 
 from deepseek_proxy import models
 from deepseek_proxy.credentials import digest_of
-from deepseek_proxy.settings import ENV_PREFIX, Settings, SettingsError, isolated, load, variables
+from deepseek_proxy.settings import Settings, SettingsError, isolated, load, variables
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables of whoever runs the tests must not count."""
-    for name in os.environ:
-        if name.startswith((ENV_PREFIX, "DEEPSEEK_API_KEY")):
-            monkeypatch.delenv(name)
+    environments.bare(monkeypatch)
 
 
 def complaints(config: Path | None = None, **overrides: object) -> list[str]:

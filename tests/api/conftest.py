@@ -60,6 +60,15 @@ class Face:
         frames = response.get_data(as_text=True).split("\n\n")
         return [json.loads(frame.split("\ndata: ")[1]) for frame in frames if frame.startswith("event: ")]
 
+    @classmethod
+    def final(cls, response: TestResponse) -> dict[str, Any]:
+        """The Response object of a good answer in either form."""
+        assert response.status_code == 200, response.text
+        if response.mimetype != "text/event-stream":
+            return dict(response.json or {})
+        last: dict[str, Any] = cls.events(response)[-1]["response"]
+        return last
+
     @staticmethod
     def finish(response: TestResponse) -> TestResponse:
         """Reads an answer to its end and closes it."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
+from harness.threads import at_once
 from harness.wire import Handler, Request, Wire
 
 from deepseek_proxy.api.allowance import NANODOLLARS, may_use
@@ -351,15 +352,11 @@ def test_sums_are_exact_whoever_adds_to_them_at_the_same_time(alice: Make) -> No
     face = alice(budget_per_day=1_000_000)
     answers = 40
 
-    def ask_some() -> None:
+    def ask_some(_: int) -> None:
         for _ in range(answers // 4):
             assert face.finish(face.ask(HEADERS, stream=True)).status_code == 200
 
-    threads = [threading.Thread(target=ask_some) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(4, ask_some)
     assert spent(face) == (answers * TOKENS, answers * price())
 
 

@@ -47,18 +47,6 @@ def says(text: str) -> Handler:
     return deepseek.answers([text])
 
 
-def sends(*frames: bytes) -> Handler:
-    """A stream of these frames, which then ends."""
-
-    def handler(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        for frame in frames:
-            wire.chunk(frame)
-        wire.end()
-
-    return handler
-
-
 # -- answers --------------------------------------------------------------------------------------
 
 
@@ -137,7 +125,7 @@ def test_thinking_that_the_client_drops_is_remembered(make: Make, upstream: Fake
         *(deepseek.opening(), deepseek.thinking("I have to read."), deepseek.call(0, "call_1", "read")),
         *(deepseek.arguments(0, "{}"), deepseek.last("tool_calls"), deepseek.DONE),
     ]
-    upstream.serve(sends(*frames))
+    upstream.serve(deepseek.streams(frames))
     message = streamed(face, tools=[READ])["choices"][0]["message"]
     assert message["content"] is None
     del message["reasoning_content"]
@@ -216,7 +204,7 @@ BROKEN: dict[str, Sequence[bytes]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_stream_that_breaks_ends_in_an_error(make: Make, upstream: FakeUpstream, name: str) -> None:
-    upstream.serve(sends(*BROKEN[name]))
+    upstream.serve(deepseek.streams(BROKEN[name]))
     face = make()
     response = ask(face, stream=True)
     data = response.get_data()
@@ -284,7 +272,7 @@ def test_the_next_request_sends_what_has_been_read(searcher: Any, upstream: Fake
 
 def test_searches_without_end_fail(make: Make, upstream: FakeUpstream) -> None:
     face = make(web_search="deepseek", web_search_rounds=1)
-    again = sends(*calling(("web_search", {"query": "sky"})))
+    again = deepseek.streams(calling(("web_search", {"query": "sky"})))
     upstream.serve(searches(first=again, answer=again))
     error = streamed(face, web_search_options={})["error"]
     assert error["code"] == "invalid_prompt"
@@ -300,7 +288,7 @@ def fills_in(request: Request, wire: Wire) -> None:
 
     if request.json().get("stream"):
         frames = [deepseek.event(body("x", None)), deepseek.event(body("y", "stop")), deepseek.DONE]
-        sends(*frames)(request, wire)
+        deepseek.streams(frames)(request, wire)
     else:
         wire.respond(200, json.dumps(body("xy", "stop")).encode())
 
@@ -320,7 +308,8 @@ def test_the_middle_of_a_text_is_filled_in(make: Make, upstream: FakeUpstream, p
 
 
 def test_a_completion_that_is_cut_off_is_a_failure(make: Make, upstream: FakeUpstream) -> None:
-    upstream.serve(sends(deepseek.event({"choices": [{"index": 0, "text": "x", "finish_reason": None}]})))
+    choice = {"index": 0, "text": "x", "finish_reason": None}
+    upstream.serve(deepseek.streams([deepseek.event({"choices": [choice]})]))
     face = make()
     stream = face.finish(ask(face, "/v1/completions", stream=True, prompt="a")).get_data()
     assert chunks_of(stream)[-1]["error"]["code"] == "server_error"

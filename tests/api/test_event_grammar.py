@@ -18,21 +18,9 @@ from tests.api.test_websocket import BEARER, Served
 Events = list[dict[str, Any]]
 
 
-def plays(*frames: bytes) -> Handler:
-    """A stream of these frames; whoever asks for a whole answer asks the wrong one."""
-
-    def handler(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        for frame in frames:
-            wire.chunk(frame)
-        wire.end()
-
-    return handler
-
-
 def sums_up(request: Request, wire: Wire) -> None:
     summing_up = request.json()["messages"][-1]["content"] == PROMPT
-    plays(*deepseek.frames(["They talked."] if summing_up else ["Well."], ["Hm"]))(request, wire)
+    deepseek.streams(deepseek.frames(["They talked."] if summing_up else ["Well."], ["Hm"]))(request, wire)
 
 
 CALLS = (
@@ -53,17 +41,17 @@ TALK = [
     {"role": "user", "content": "And?"},
 ]
 SCENES: dict[str, tuple[Handler, dict[str, Any], str]] = {
-    "text": (plays(*deepseek.frames(["Hel", "lo, 世界"])), {}, "completed"),
-    "thinking and text": (plays(*deepseek.frames(["Hello"], ["Hm", "mm"])), {}, "completed"),
+    "text": (deepseek.streams(deepseek.frames(["Hel", "lo, 世界"])), {}, "completed"),
+    "thinking and text": (deepseek.streams(deepseek.frames(["Hello"], ["Hm", "mm"])), {}, "completed"),
     "padded": (
-        plays(*deepseek.frames(["Hello"], ["Hm"])),
+        deepseek.streams(deepseek.frames(["Hello"], ["Hm"])),
         {"stream_options": {"include_obfuscation": True}},
         "completed",
     ),
-    "calls": (plays(*CALLS), {"tools": [LOOK]}, "completed"),
-    "cut off": (plays(*deepseek.frames(["Hel"], ["Hm"], "length")), {}, "incomplete"),
-    "filtered": (plays(*deepseek.frames(["Hel"], ["Hm"], "content_filter")), {}, "incomplete"),
-    "broken off": (plays(*deepseek.frames(["Hel"], ["Hm"])[:-2]), {}, "failed"),
+    "calls": (deepseek.streams(CALLS), {"tools": [LOOK]}, "completed"),
+    "cut off": (deepseek.streams(deepseek.frames(["Hel"], ["Hm"], "length")), {}, "incomplete"),
+    "filtered": (deepseek.streams(deepseek.frames(["Hel"], ["Hm"], "content_filter")), {}, "incomplete"),
+    "broken off": (deepseek.streams(deepseek.frames(["Hel"], ["Hm"])[:-2]), {}, "failed"),
     "compacted first": (
         sums_up,
         {"input": TALK, "context_management": [{"type": "compaction", "compact_threshold": 1_000}]},

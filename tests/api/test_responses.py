@@ -33,15 +33,6 @@ SCHEMA = {
 }
 
 
-def final(face: Any, response: Any) -> dict[str, Any]:
-    """The Response object of an answer in either form."""
-    assert response.status_code == 200, response.text
-    if response.mimetype != "text/event-stream":
-        return dict(response.json)
-    last: dict[str, Any] = face.events(response)[-1]["response"]
-    return last
-
-
 def says(text: str) -> Handler:
     return lambda _, wire: wire.respond(200, deepseek.completion(text))
 
@@ -73,7 +64,7 @@ def calls_shell(thoughts: str) -> Handler:
 @pytest.mark.parametrize("path", ["/v1/responses", "/responses", "/v1/responses/", "/v1/responses?x=1"])
 def test_every_spelling_of_the_route(make: Make, path: str, stream: bool) -> None:
     face = make()
-    answer = final(face, face.ask(path=path, stream=stream))
+    answer = face.final(face.ask(path=path, stream=stream))
     assert answer["status"] == "completed"
     assert answer["output"][-1]["content"][0]["text"] == "Hello"
 
@@ -133,7 +124,7 @@ def test_a_whole_answer_is_bounded(make: Make, upstream: FakeUpstream) -> None:
 def test_an_event_of_a_stream_is_bounded(make: Make, upstream: FakeUpstream) -> None:
     upstream.serve(deepseek.answers(["x" * 5000]))
     face = make(max_event_bytes=2000)
-    failed = final(face, face.ask(stream=True))
+    failed = face.final(face.ask(stream=True))
     assert failed["status"] == "failed"
     assert "more than 2000 bytes" in failed["error"]["message"]
 
@@ -156,7 +147,7 @@ TURNS = [
 def test_missing_reasoning_is_filled_in_once(make: Make, upstream: FakeUpstream, stream: bool) -> None:
     upstream.serve(deepseek.refuses(400, REASONING_MISSING), deepseek.answers())
     face = make()
-    assert final(face, face.ask(input=TURNS, reasoning=QUIET, stream=stream))["status"] == "completed"
+    assert face.final(face.ask(input=TURNS, reasoning=QUIET, stream=stream))["status"] == "completed"
     first, second = (sent.json() for sent in upstream.requests)
     question, answer, again = first["messages"]
     assert "reasoning_content" not in answer
@@ -225,7 +216,7 @@ def test_nothing_else_is(make: Make, upstream: FakeUpstream, answer: Handler, fi
 def test_a_stream_is_never_asked_for_again(make: Make, upstream: FakeUpstream) -> None:
     upstream.serve(deepseek.answers(['{"n": "one"}']))
     face = make()
-    assert final(face, face.ask(text={"format": SCHEMA}, stream=True))["status"] == "completed"
+    assert face.final(face.ask(text={"format": SCHEMA}, stream=True))["status"] == "completed"
     assert len(upstream.requests) == 1
 
 
@@ -249,7 +240,7 @@ def test_thinking_returns_from_the_clients_own_items(
 ) -> None:
     upstream.serve(calls_shell("list it first"), deepseek.answers())
     face = make(reasoning_cache_bytes=0)
-    output = final(face, face.ask(tools=[SHELL], stream=stream))["output"]
+    output = face.final(face.ask(tools=[SHELL], stream=stream))["output"]
     assert [item["type"] for item in output] == ["reasoning", "function_call"]
     assert "list it first" not in output[0]["encrypted_content"]
     output[0]["summary"] = []  # nothing but the seal is left
@@ -278,7 +269,7 @@ def test_thinking_that_a_client_does_not_return_is_remembered(
 ) -> None:
     upstream.serve(calls_shell("list it first"), deepseek.answers())
     face = make()
-    call = final(face, face.ask(tools=[SHELL], stream=stream))["output"][1]
+    call = face.final(face.ask(tools=[SHELL], stream=stream))["output"][1]
     face.finish(face.ask(input=next_turn([call]), tools=[SHELL], stream=stream))
     assert thinking_sent(upstream) == ["list it first"]
     face.finish(face.ask({"Authorization": "Bearer sk-other"}, input=next_turn([call]), tools=[SHELL]))

@@ -11,7 +11,7 @@ from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 
 from tests.api.test_responses import SHELL, calls_shell
-from tests.api.test_store_recorder import OWNER, final
+from tests.api.test_store_recorder import OWNER
 
 Make = Callable[..., Any]
 
@@ -31,8 +31,8 @@ def prompt_bytes(upstream: FakeUpstream, number: int = -1) -> bytes:
 
 def test_what_it_goes_on_from_may_be_as_large_as_a_body(make: Make, upstream: FakeUpstream) -> None:
     face = make(store_url="memory:", max_body_bytes=2000)
-    first = final(face, face.ask(input="x" * 1500))
-    second = final(face, face.ask(input="y" * 1500, previous_response_id=first["id"]))
+    first = face.final(face.ask(input="x" * 1500))
+    second = face.final(face.ask(input="y" * 1500, previous_response_id=first["id"]))
     asked = len(upstream.requests)
     refused = face.ask(input="more", previous_response_id=second["id"])
     assert (refused.status_code, refused.json["error"]["code"]) == (413, "request_too_large")
@@ -44,8 +44,8 @@ def test_what_it_goes_on_from_may_be_as_large_as_a_body(make: Make, upstream: Fa
 
 @both_forms
 def test_the_model_sees_what_was_said_before(face: Any, upstream: FakeUpstream, stream: bool) -> None:
-    first = final(face, face.ask(input="One?", instructions="Be brief.", stream=stream))
-    answer = final(face, face.ask(input="Two?", previous_response_id=first["id"], stream=stream))
+    first = face.final(face.ask(input="One?", instructions="Be brief.", stream=stream))
+    answer = face.final(face.ask(input="Two?", previous_response_id=first["id"], stream=stream))
     assert answer["previous_response_id"] == first["id"]
     assert answer["instructions"] is None
     said = [(message["role"], message["content"]) for message in messages(upstream)]
@@ -67,10 +67,10 @@ def test_the_prompt_is_that_of_the_same_conversation_sent_again(
     previous: str | None = None
     earlier = b""
     for question in questions:
-        chained = final(face, face.ask(input=question, previous_response_id=previous, stream=stream))
+        chained = face.final(face.ask(input=question, previous_response_id=previous, stream=stream))
         of_the_chain = prompt_bytes(upstream)
         history += [{"role": "user", "content": question}] if isinstance(question, str) else question
-        final(face, face.ask(input=history, stream=stream, store=False))
+        face.final(face.ask(input=history, stream=stream, store=False))
         assert prompt_bytes(upstream) == of_the_chain
         assert of_the_chain.startswith(earlier)
         earlier = of_the_chain[:-2]  # without the end of the list
@@ -80,35 +80,35 @@ def test_the_prompt_is_that_of_the_same_conversation_sent_again(
 
 def test_calls_and_their_thinking_go_along(face: Any, upstream: FakeUpstream) -> None:
     upstream.serve(calls_shell("I should look."), deepseek.answers())
-    first = final(face, face.ask(tools=[SHELL]))
+    first = face.final(face.ask(tools=[SHELL]))
     call = first["output"][-1]
     result = {"type": "function_call_output", "call_id": call["call_id"], "output": "a.txt"}
-    final(face, face.ask(tools=[SHELL], input=[result], previous_response_id=first["id"]))
+    face.final(face.ask(tools=[SHELL], input=[result], previous_response_id=first["id"]))
     _, assistant, tool = messages(upstream)
     assert (assistant["reasoning_content"], assistant["tool_calls"][0]["id"]) == ("I should look.", "call_1")
     assert tool == {"role": "tool", "tool_call_id": "call_1", "content": "a.txt"}
 
 
 def test_a_chain_may_fork(face: Any, upstream: FakeUpstream) -> None:
-    root = final(face, face.ask(input="Root"))
+    root = face.final(face.ask(input="Root"))
     for branch in ("Left", "Right"):
-        final(face, face.ask(input=branch, previous_response_id=root["id"]))
+        face.final(face.ask(input=branch, previous_response_id=root["id"]))
         assert [message["content"] for message in messages(upstream)] == ["Root", "Hello", branch]
 
 
 def test_one_may_go_on_without_being_stored(face: Any, upstream: FakeUpstream) -> None:
-    first = final(face, face.ask(input="One?"))
-    answer = final(face, face.ask(input="Two?", previous_response_id=first["id"], store=False))
+    first = face.final(face.ask(input="One?"))
+    answer = face.final(face.ask(input="Two?", previous_response_id=first["id"], store=False))
     assert len(messages(upstream)) == 3
     unknown = face.ask(previous_response_id=answer["id"])
     assert unknown.json["error"]["code"] == "previous_response_not_found"
 
 
 def test_an_answer_goes_on_after_what_it_goes_on_from_is_deleted(face: Any, upstream: FakeUpstream) -> None:
-    first = final(face, face.ask(input="One?"))
-    second = final(face, face.ask(input="Two?", previous_response_id=first["id"]))
+    first = face.final(face.ask(input="One?"))
+    second = face.final(face.ask(input="Two?", previous_response_id=first["id"]))
     assert face.gateway.store.delete(OWNER, first["id"])
-    final(face, face.ask(input="Three?", previous_response_id=second["id"]))
+    face.final(face.ask(input="Three?", previous_response_id=second["id"]))
     assert [message["content"] for message in messages(upstream)][::2] == ["One?", "Two?", "Three?"]
 
 
@@ -123,7 +123,7 @@ def test_an_unknown_response_is_refused(face: Any, upstream: FakeUpstream, store
 
 
 def test_so_is_that_of_another_key(face: Any) -> None:
-    first = final(face, face.ask())
+    first = face.final(face.ask())
     other = face.ask({"Authorization": "Bearer sk-somebody-else-12345"}, previous_response_id=first["id"])
     assert other.json["error"]["message"] == f"Previous response with id '{first['id']}' not found."
 
@@ -145,13 +145,13 @@ def test_not_together_with_a_conversation(face: Any) -> None:
 
 @pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}], ids=["typed", "bare"])
 def test_a_reference_stands_for_its_item(face: Any, upstream: FakeUpstream, kind: dict[str, str]) -> None:
-    first = final(face, face.ask(input=[{"role": "user", "id": "msg_mine", "content": "One?"}]))
+    first = face.final(face.ask(input=[{"role": "user", "id": "msg_mine", "content": "One?"}]))
     references = [{**kind, "id": "msg_mine"}, {**kind, "id": first["output"][0]["id"]}]
-    second = final(face, face.ask(input=[*references, {"role": "user", "content": "Two?"}]))
+    second = face.final(face.ask(input=[*references, {"role": "user", "content": "Two?"}]))
     assert [message["content"] for message in messages(upstream)] == ["One?", "Hello", "Two?"]
     # It has been put in place for good: deleting the first response takes nothing from the second.
     face.gateway.store.delete(OWNER, first["id"])
-    final(face, face.ask(input="Three?", previous_response_id=second["id"]))
+    face.final(face.ask(input="Three?", previous_response_id=second["id"]))
     assert len(messages(upstream)) == 5
 
 
@@ -164,7 +164,7 @@ def test_a_reference_to_nothing_is_refused(make: Make, settings: dict[str, str])
 
 
 def test_another_keys_item_does_not_exist(face: Any) -> None:
-    first = final(face, face.ask())
+    first = face.final(face.ask())
     reference = {"type": "item_reference", "id": first["output"][0]["id"]}
     response = face.ask({"Authorization": "Bearer sk-somebody-else-12345"}, input=[reference])
     assert "not found" in response.json["error"]["message"]
@@ -189,7 +189,7 @@ def test_fields_of_another_type_are_named(face: Any, field: str) -> None:
 
 
 def test_a_compaction_takes_what_was_said_before(face: Any, upstream: FakeUpstream) -> None:
-    first = final(face, face.ask(input="One?"))
+    first = face.final(face.ask(input="One?"))
     response = face.request(
         "POST",
         "/v1/responses/compact",

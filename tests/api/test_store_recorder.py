@@ -24,14 +24,6 @@ OWNER = tenant_of(KEY)
 both_forms = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
-def final(face: Any, response: Any) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    if response.mimetype != "text/event-stream":
-        return dict(response.json)
-    last: dict[str, Any] = face.events(response)[-1]["response"]
-    return last
-
-
 def stored(face: Any, id: str) -> StoredResponse:
     found = face.gateway.store.get(OWNER, id)
     assert found is not None
@@ -53,7 +45,7 @@ def everything(face: Any) -> int:
 
 @both_forms
 def test_a_response_is_stored_unless_the_client_says_no(face: Any, stream: bool) -> None:
-    answer = final(face, face.ask(stream=stream))
+    answer = face.final(face.ask(stream=stream))
     assert answer["store"] is True
     kept = stored(face, answer["id"])
     assert json.loads(kept.body) == answer
@@ -62,7 +54,7 @@ def test_a_response_is_stored_unless_the_client_says_no(face: Any, stream: bool)
 
 @both_forms
 def test_what_shall_not_be_stored_is_not(face: Any, stream: bool) -> None:
-    answer = final(face, face.ask(stream=stream, store=False))
+    answer = face.final(face.ask(stream=stream, store=False))
     assert answer["store"] is False
     assert everything(face) == 0
 
@@ -70,7 +62,7 @@ def test_what_shall_not_be_stored_is_not(face: Any, stream: bool) -> None:
 @both_forms
 def test_without_a_store_nothing_is_stored_and_that_is_said(make: Make, stream: bool) -> None:
     face = make(store_url="off")
-    assert final(face, face.ask(stream=stream, store=True))["store"] is False
+    assert face.final(face.ask(stream=stream, store=True))["store"] is False
 
 
 @both_forms
@@ -79,7 +71,7 @@ def test_a_key_that_may_not_store_does_not(make: Make, stream: bool) -> None:
         keys=[{"key": "a-key-of-the-gateway-1", "name": "ann", "store": False}], deepseek_api_key="sk-own"
     )
     headers = {"Authorization": "Bearer a-key-of-the-gateway-1"}
-    assert final(face, face.ask(headers, stream=stream, store=True))["store"] is False
+    assert face.final(face.ask(headers, stream=stream, store=True))["store"] is False
     assert everything(face) == 0
 
 
@@ -103,7 +95,7 @@ def test_comments_are_in_no_log(make: Make, upstream: FakeUpstream) -> None:
 
 
 def test_an_answer_that_was_not_streamed_has_the_log_of_its_stream(face: Any) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     frames = log_of(face, answer["id"]).split(b"\n\n")
     events = [json.loads(frame.split(b"\ndata: ")[1]) for frame in frames if frame.startswith(b"event: ")]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
@@ -154,7 +146,7 @@ def test_a_stream_that_fails_is_stored_as_failed(face: Any, upstream: FakeUpstre
         wire.end()
 
     upstream.serve(cut)
-    answer = final(face, face.ask(stream=True))
+    answer = face.final(face.ask(stream=True))
     assert (answer["status"], stored(face, answer["id"]).status) == ("failed", "failed")
 
 
@@ -201,7 +193,7 @@ def test_or_the_answer_comes_and_says_that_it_is_not_stored(
     face = make(store_when_down="continue")
     go_down(face, monkeypatch)
     response = face.ask(stream=stream)
-    assert final(face, response)["store"] is False
+    assert face.final(response)["store"] is False
     assert response.headers["X-DeepSeek-Proxy-Warning"] == "This response is not stored: The disk is full."
 
 
@@ -211,7 +203,7 @@ def test_what_is_not_to_be_stored_needs_no_store(
 ) -> None:
     go_down(face, monkeypatch)
     response = face.ask(stream=stream, store=False)
-    assert final(face, response)["status"] == "completed"
+    assert face.final(response)["status"] == "completed"
     assert "X-DeepSeek-Proxy-Warning" not in response.headers
 
 

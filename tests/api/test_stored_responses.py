@@ -16,7 +16,7 @@ from deepseek_proxy.store.base import NewResponse
 from deepseek_proxy.store.store import Store
 from deepseek_proxy.translate.responses import replay
 from tests.api.conftest import KEY
-from tests.api.test_store_recorder import OWNER, final
+from tests.api.test_store_recorder import OWNER
 
 Make = Callable[..., Any]
 
@@ -55,7 +55,7 @@ def streamed(face: Any, **fields: Any) -> tuple[str, bytes]:
 @pytest.mark.parametrize("prefix", ["/v1", ""])
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_a_response_can_be_had_again(face: Any, prefix: str, stream: bool) -> None:
-    answer = final(face, face.ask(stream=stream))
+    answer = face.final(face.ask(stream=stream))
     path = f"{prefix}/responses/{answer['id']}?include[]=reasoning.encrypted_content&beta=true"
     response = face.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
     assert (response.status_code, response.mimetype) == (200, "application/json")
@@ -76,7 +76,7 @@ def test_what_is_unknown_is_not_found(face: Any, method: str, rest: str) -> None
 
 @pytest.mark.parametrize(("method", "rest"), ROUTES)
 def test_another_keys_response_does_not_exist(face: Any, method: str, rest: str) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     assert call(face, method, f"{answer['id']}{rest}", OTHER).status_code == 404
     assert call(face, "GET", answer["id"]).json == answer
 
@@ -95,13 +95,13 @@ def test_without_a_key_nothing_is_told(face: Any, method: str, rest: str) -> Non
 
 @pytest.mark.parametrize("rest", ["?include[]=everything", "/input_items?include=everything"])
 def test_an_unknown_include_is_refused(face: Any, rest: str) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     response = call(face, "GET", answer["id"] + rest)
     assert (response.status_code, response.json["error"]["param"]) == (400, "include[0]")
 
 
 def test_a_deleted_response_is_gone(face: Any) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     response = call(face, "DELETE", answer["id"])
     assert response.json == {"id": answer["id"], "object": "response", "deleted": True}
     assert call(face, "GET", answer["id"]).status_code == 404
@@ -109,7 +109,7 @@ def test_a_deleted_response_is_gone(face: Any) -> None:
 
 
 def test_each_request_has_its_line(face: Any) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     call(face, "GET", answer["id"]).close()
     call(face, "GET", "resp_404").close()
     line, missed = face.lines()[-2:]
@@ -121,7 +121,7 @@ def test_each_request_has_its_line(face: Any) -> None:
 
 
 def test_a_string_is_listed_as_a_message(face: Any) -> None:
-    answer = final(face, face.ask(input="Hello there."))
+    answer = face.final(face.ask(input="Hello there."))
     listed = call(face, "GET", f"{answer['id']}/input_items").json
     (message,) = listed.pop("data")
     assert message.pop("id").startswith("msg_")
@@ -137,15 +137,15 @@ def test_a_string_is_listed_as_a_message(face: Any) -> None:
 
 
 def test_only_what_the_request_brought_is_listed(face: Any) -> None:
-    first = final(face, face.ask(input="One?"))
-    second = final(face, face.ask(input="Two?", previous_response_id=first["id"]))
+    first = face.final(face.ask(input="One?"))
+    second = face.final(face.ask(input="Two?", previous_response_id=first["id"]))
     (message,) = call(face, "GET", f"{second['id']}/input_items").json["data"]
     assert message["content"][0]["text"] == "Two?"
 
 
 def test_pages_follow_one_another(face: Any) -> None:
     items = [{"role": "user", "id": f"msg_{number}", "content": str(number)} for number in range(5)]
-    answer = final(face, face.ask(input=items))
+    answer = face.final(face.ask(input=items))
 
     def page(query: str) -> tuple[list[str], bool]:
         listed = call(face, "GET", f"{answer['id']}/input_items?{query}").json
@@ -166,7 +166,7 @@ def test_pages_follow_one_another(face: Any) -> None:
     [("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order"), ("after=msg_9", "after")],
 )
 def test_a_wrong_page_says_what_is_wrong(face: Any, query: str, param: str) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     response = call(face, "GET", f"{answer['id']}/input_items?{query}")
     assert (response.status_code, response.json["error"]["param"]) == (400, param)
 
@@ -193,7 +193,7 @@ def test_it_goes_on_behind_any_event(face: Any) -> None:
 
 
 def test_an_answer_that_was_not_streamed_can_be_replayed(face: Any) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     events = face.events(call(face, "GET", f"{answer['id']}?stream=true"))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert events[-1]["response"] == answer
@@ -209,13 +209,13 @@ def test_an_answer_that_was_not_streamed_can_be_replayed(face: Any) -> None:
     ],
 )
 def test_a_wrong_question_says_what_is_wrong(face: Any, query: str, param: str) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     response = call(face, "GET", f"{answer['id']}?{query}")
     assert (response.status_code, response.json["error"]["param"]) == (400, param)
 
 
 def test_stream_false_is_the_response_itself(face: Any) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     assert call(face, "GET", f"{answer['id']}?stream=false").json == answer
 
 
@@ -223,7 +223,7 @@ def test_stream_false_is_the_response_itself(face: Any) -> None:
 
 
 def test_only_background_responses_can_be_cancelled(face: Any) -> None:
-    answer = final(face, face.ask())
+    answer = face.final(face.ask())
     response = call(face, "POST", f"{answer['id']}/cancel")
     assert response.status_code == 400
     assert response.json["error"]["message"].startswith("Cannot cancel a synchronous response")

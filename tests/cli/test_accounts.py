@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from harness import deepseek
+from harness import deepseek, environments
 from harness.accounts import account
 from harness.fake_upstream import FakeUpstream
 from harness.wire import Request, Wire
 
 from deepseek_proxy.cli import main
-from deepseek_proxy.settings import ENV_PREFIX
 
 MODELS = {"object": "list", "data": [{"id": "deepseek-flash"}, {"id": "deepseek-v4-pro"}]}
 BALANCE = {"is_available": True, "balance_infos": [{"currency": "CNY", "total_balance": "110.00"}]}
@@ -23,9 +21,7 @@ BALANCE = {"is_available": True, "balance_infos": [{"currency": "CNY", "total_ba
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith((ENV_PREFIX, "DEEPSEEK_API_KEY")):
-            monkeypatch.delenv(name)
+    environments.bare(monkeypatch)
     monkeypatch.setenv("DEEPSEEK_PROXY_STATE_DIR", str(tmp_path))
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from click.testing import CliRunner
-from harness import redis_server
+from harness import environments, redis_server
 from harness.certificates import self_signed
 from harness.fake_upstream import FakeUpstream
 from harness.wire import Request, Wire
 
 from deepseek_proxy.cli import main
 from deepseek_proxy.cli.check import Finding, examine
-from deepseek_proxy.settings import ENV_PREFIX
 from deepseek_proxy.simulator import running
 from deepseek_proxy.store.base import Limits, NewResponse
 from deepseek_proxy.store.sqlite import SqliteBackend
@@ -31,9 +29,7 @@ KEY = "sk-canary-0123456789"
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A complete set-up whose upstream is missing."""
-    for name in os.environ:
-        if name.startswith((ENV_PREFIX, "DEEPSEEK_API_KEY")):
-            monkeypatch.delenv(name)
+    environments.bare(monkeypatch)
     monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
     monkeypatch.setenv("DEEPSEEK_PROXY_UPSTREAM_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("DEEPSEEK_PROXY_STATE_DIR", str(tmp_path / "state"))

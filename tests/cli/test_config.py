@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from harness import environments
 
 from deepseek_proxy.cli import main
-from deepseek_proxy.settings import ENV_PREFIX, Settings
+from deepseek_proxy.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith((ENV_PREFIX, "DEEPSEEK_API_KEY")):
-            monkeypatch.delenv(name)
+    environments.bare(monkeypatch)
 
 
 def run(*arguments: str) -> Result:

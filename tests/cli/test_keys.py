@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from harness import environments
 
 from deepseek_proxy import keyfile
 from deepseek_proxy.cli import main
 from deepseek_proxy.credentials import digest_of
-from deepseek_proxy.settings import ENV_PREFIX
 
 OWN = '[{"key": "the-key-of-carol-01", "name": "carol"}]'
 
 
 @pytest.fixture(autouse=True)
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in os.environ:
-        if name.startswith((ENV_PREFIX, "DEEPSEEK_API_KEY")):
-            monkeypatch.delenv(name)
+    environments.bare(monkeypatch)
     path = tmp_path / "keys.json"
     monkeypatch.setenv("DEEPSEEK_PROXY_KEYS_FILE", str(path))
     return path

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import time
-from typing import Any
 
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
 from harness.gateway import Gateway
 from harness.responses import Told, read_stream
+from harness.splitting import STREAM, TEXT, split_at
 from harness.wire import Handler, Request, Wire
 
 # -- nothing that has arrived waits
@@ -105,46 +104,11 @@ def test_created_is_out_before_the_first_token(gateway: Gateway, upstream: FakeU
 # -- any split of the same bytes
 
 
-def small(delta: dict[str, Any], finish: str | None = None) -> bytes:
-    payload = {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-    return b"data: " + json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode() + b"\r\n\r\n"
-
-
-USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\r\n\r\n'
-STREAM = b"".join(
-    [
-        b": keep-alive\r\n\r\n",
-        small({"reasoning_content": "思"}),
-        small({"content": "é😀"}),
-        small({"content": "\n"}, "stop"),
-        USAGE,
-        b"data: [DONE]\r\n\r\n",
-    ]
-)
-
-
-def split_at(position: int) -> Handler:
-    def handler(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(STREAM[:position])
-        wire.sleep(0.001)
-        wire.chunk(STREAM[position:])
-        wire.end()
-
-    return handler
-
-
 def byte_by_byte(_: Request, wire: Wire) -> None:
     wire.head(200, {"Content-Type": "text/event-stream", "Connection": "close"})
     for position in range(len(STREAM)):
         wire.send(STREAM[position : position + 1])
         wire.sleep(0.0005)
-
-
-def whole(_: Request, wire: Wire) -> None:
-    wire.start_stream()
-    wire.chunk(STREAM)
-    wire.end()
 
 
 def without_identity(told: Told) -> str:
@@ -157,26 +121,21 @@ def without_identity(told: Told) -> str:
 
 def test_utf8_and_crlf_may_be_split_at_every_byte(gateway: Gateway, upstream: FakeUpstream) -> None:
     positions = range(1, len(STREAM))
-    upstream.serve(whole, byte_by_byte, *(split_at(position) for position in positions))
+    upstream.serve(deepseek.streams([STREAM]), byte_by_byte, *(split_at(position) for position in positions))
     expected = None
     for where in ("whole", "every byte", *positions):
         with gateway.ask() as call:
             told = read_stream(call.reply())
-        assert told.text == "é😀\n", f"split at {where}"
+        assert told.text == TEXT, f"split at {where}"
         expected = expected or without_identity(told)
         assert without_identity(told) == expected, f"split at {where}"
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 def test_all_three_line_ends(gateway: Gateway, upstream: FakeUpstream, line_end: bytes) -> None:
-    def handler(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(STREAM.replace(b"\r\n", line_end))
-        wire.end()
-
-    upstream.serve(handler)
+    upstream.serve(deepseek.streams([STREAM.replace(b"\r\n", line_end)]))
     with gateway.ask() as call:
-        assert read_stream(call.reply()).text == "é😀\n"
+        assert read_stream(call.reply()).text == TEXT
 
 
 def test_a_long_answer_to_a_slow_reader_is_whole(gateway: Gateway, upstream: FakeUpstream) -> None:

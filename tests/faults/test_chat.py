@@ -15,13 +15,12 @@ import pytest
 from harness import deepseek
 from harness.broken import END, FATAL, HTML, NO_ANSWERS, answer_began, comments_for_ever, says
 from harness.chats import chunks_of, folded
-from harness.client import Call, Reply
+from harness.client import Reply
 from harness.fake_upstream import FakeUpstream
-from harness.gateway import Gateway, Server
-from harness.leaving import ALLOWED_SECONDS, NOISE_SECONDS, PLAYS, Left, scenes_with
-from harness.responses import assert_stream_headers, assert_whole_frames, read_error
-from harness.scenes import outcome_of
-from harness.wire import Handler, Request, Wire
+from harness.gateway import Gateway
+from harness.responses import read_error, read_frames
+from harness.splitting import STREAM, TEXT, THOUGHT, split_at
+from harness.wire import Request, Wire
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,7 @@ class Told:
 
 def read_chat(reply: Reply) -> Told:
     """Reads a stream to its end: right headers, whole frames in each write, and one end of one kind."""
-    assert reply.status == 200, reply.body[:1000]
-    assert_stream_headers(reply)
-    frames = list(reply.frames())
-    if "chunked" in reply.headers.get("transfer-encoding", ""):
-        assert_whole_frames(reply.seen)
+    frames = read_frames(reply)
     data = "".join(f"{frame.raw}\n\n" for frame in frames).encode()
     choices = [choice for chunk in chunks_of(data) for choice in chunk.get("choices", ())]
     text = "".join(choice["delta"].get("content") or "" for choice in choices)
@@ -156,34 +151,6 @@ def test_an_html_page_with_its_own_status(gateway: Gateway, upstream: FakeUpstre
 # -- any split of the same bytes
 
 
-def events(*payloads: Mapping[str, Any]) -> bytes:
-    lines = (json.dumps(payload, ensure_ascii=False, separators=(",", ":")) for payload in payloads)
-    return b"".join(b"data: %b\r\n\r\n" % line.encode() for line in lines)
-
-
-def chunk(delta: Mapping[str, Any], finish: str | None = None) -> Mapping[str, Any]:
-    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-
-
-STREAM = b": hi\r\n\r\n%bdata: [DONE]\r\n\r\n" % events(
-    chunk({"reasoning_content": "思"}),
-    chunk({"content": "é😀"}),
-    chunk({"content": "\n"}, "stop"),
-    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
-)
-
-
-def split_at(position: int) -> Handler:
-    def handler(_: Request, wire: Wire) -> None:
-        wire.start_stream()
-        wire.chunk(STREAM[:position])
-        wire.sleep(0.001)
-        wire.chunk(STREAM[position:])
-        wire.end()
-
-    return handler
-
-
 def test_utf8_and_crlf_may_be_split_at_every_byte(gateway: Gateway, upstream: FakeUpstream) -> None:
     positions = range(1, len(STREAM))
     upstream.serve(*(split_at(position) for position in positions))
@@ -191,7 +158,7 @@ def test_utf8_and_crlf_may_be_split_at_every_byte(gateway: Gateway, upstream: Fa
         with gateway.chat(stream_options={"include_usage": True}) as call:
             answer = read_chat(call.reply()).answer
         message = answer["choices"][0]["message"]
-        assert (message["content"], message["reasoning_content"]) == ("é😀\n", "思"), f"split at {position}"
+        assert (message["content"], message["reasoning_content"]) == (TEXT, THOUGHT), f"split at {position}"
         assert answer["usage"]["total_tokens"] == 5
 
 
@@ -219,31 +186,3 @@ def test_a_frame_of_many_lines_is_one_chunk(gateway: Gateway, upstream: FakeUpst
     upstream.serve(answer_began(says(frame + b"\n", END)))
     with gateway.chat() as call:
         assert read_chat(call.reply()).text == "HelHello"
-
-
-# -- clients that leave
-
-FRAMES = {"in mid stream": 2, "while streaming": 8}  # before the first output, nothing is sent
-
-
-@pytest.fixture(scope="module")
-def played() -> dict[Server, Mapping[str, Left | BaseException]]:
-    return {}
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_the_upstream_is_let_go_within_a_second(
-    any_gateway: Gateway,
-    upstream: FakeUpstream,
-    played: dict[Server, Mapping[str, Left | BaseException]],
-    name: str,
-) -> None:
-    def ask(prompt: str, stream: bool) -> Call:
-        return any_gateway.chat(stream=stream, messages=[{"role": "user", "content": prompt}])
-
-    if any_gateway.server not in played:
-        played[any_gateway.server] = scenes_with(ask, upstream, FRAMES)
-    left = outcome_of(played[any_gateway.server], name)
-    assert left.closed is not None, "the upstream was left running"
-    assert left.closed - left.left < ALLOWED_SECONDS + NOISE_SECONDS
-    assert left.attempts == 1

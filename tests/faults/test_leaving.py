@@ -27,27 +27,33 @@ from harness.responses import read_stream
 from harness.scenes import outcome_of
 from harness.wire import Request, Wire
 
-FRAMES = {"after headers": 2, "in mid stream": 5, "while streaming": 8, "while queued": 2}
+FRAMES = {
+    "responses": {"after headers": 2, "in mid stream": 5, "while streaming": 8, "while queued": 2},
+    "chat": {"in mid stream": 2, "while streaming": 8},
+}
+"""How many frames a client of a dialect reads before it leaves. In the other scenes, there are none yet."""
+Played = dict[tuple[Server, str], Mapping[str, Left | BaseException]]
 
 
 @pytest.fixture(scope="module")
-def played() -> dict[Server, Mapping[str, Left | BaseException]]:
+def played() -> Played:
     return {}
 
 
+@pytest.mark.parametrize("dialect", FRAMES)
 @pytest.mark.parametrize("name", PLAYS)
 def test_the_upstream_is_let_go_within_a_second(
-    any_gateway: Gateway,
-    upstream: FakeUpstream,
-    played: dict[Server, Mapping[str, Left | BaseException]],
-    name: str,
+    any_gateway: Gateway, upstream: FakeUpstream, played: Played, dialect: str, name: str
 ) -> None:
     def ask(prompt: str, stream: bool) -> Call:
+        if dialect == "chat":
+            return any_gateway.chat(stream=stream, messages=[{"role": "user", "content": prompt}])
         return any_gateway.ask(stream=stream, input=prompt)
 
-    if any_gateway.server not in played:
-        played[any_gateway.server] = scenes_with(ask, upstream, FRAMES)
-    left = outcome_of(played[any_gateway.server], name)
+    key = (any_gateway.server, dialect)
+    if key not in played:
+        played[key] = scenes_with(ask, upstream, FRAMES[dialect])
+    left = outcome_of(played[key], name)
     assert left.closed is not None, "the upstream was left running"
     assert left.closed - left.left < ALLOWED_SECONDS + NOISE_SECONDS
     assert left.attempts == 1, "an answer that nobody waits for was asked for again"

@@ -1,4 +1,4 @@
-"""The bytes DeepSeek sends: chunks, whole answers and error bodies, and the two handlers that behave well.
+"""The bytes DeepSeek sends: chunks, whole answers and error bodies, and the handlers that behave well.
 
 Shapes: "Create Chat Completion" and "Error Codes" of DeepSeek's docs, Nov 2026, and recorded streams; the
 error texts are the service's own. Refuses to know the gateway.
@@ -7,7 +7,7 @@ error texts are the service's own. Refuses to know the gateway.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from harness.wire import Handler, Request, Wire
@@ -107,9 +107,18 @@ def answers(content: Sequence[str] = ("Hel", "lo"), thoughts: Sequence[str] = ()
         if not request.json().get("stream"):
             wire.respond(200, completion("".join(content), "".join(thoughts)))
             return
+        streams(frames(content, thoughts))(request, wire)
+
+    return handler
+
+
+def streams(said: Iterable[bytes]) -> Handler:
+    """The handler that says this and ends the stream, whatever it is asked for."""
+
+    def handler(_: Request, wire: Wire) -> None:
         wire.start_stream()
-        for frame in frames(content, thoughts):
-            wire.chunk(frame)
+        for piece in said:
+            wire.chunk(piece)
         wire.end()
 
     return handler

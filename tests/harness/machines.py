@@ -76,20 +76,24 @@ def table_of(*tools: Tool) -> ToolTable:
     return table
 
 
+def envelope() -> Envelope:
+    """Of a response to a request that says nothing special."""
+    return Envelope("resp_1", CREATED, "deepseek-flash", parameters.echo({}, "high", parallel=True))
+
+
 def machine(tools: ToolTable | None = None, **changes: Any) -> ResponseStream:
     """A machine for a request that says nothing special. `changes` are fields of `StreamOptions`."""
-    echo = parameters.echo({}, "high", parallel=True)
-    return ResponseStream(Envelope("resp_1", CREATED, "deepseek-flash", echo), _options(tools, **changes))
+    return ResponseStream(envelope(), options(tools, **changes))
 
 
 def machine_for(request: ResponsesRequest, **changes: Any) -> ResponseStream:
     """The machine that answers `request`."""
-    envelope = Envelope("resp_1", CREATED, request.resolved.requested, request.echo)
+    own = Envelope("resp_1", CREATED, request.resolved.requested, request.echo)
     bound = {"parallel_tool_calls": request.parallel_tool_calls, "permitted": request.permitted}
-    return ResponseStream(envelope, _options(request.tools, **{**bound, **changes}))
+    return ResponseStream(own, options(request.tools, **{**bound, **changes}))
 
 
-def _options(tools: ToolTable | None, **changes: Any) -> StreamOptions:
+def options(tools: ToolTable | None = None, **changes: Any) -> StreamOptions:
     fields: dict[str, Any] = {
         "tools": tools or table_of(),
         "new_id": numbered_ids(),

@@ -38,14 +38,20 @@ class Told:
 
 def read_stream(reply: Reply) -> Told:
     """Reads a stream to its end: right headers, whole frames in each write, good grammar, `[DONE]` last."""
+    frames = read_frames(reply)
+    assert frames[-1].is_done, f"the last frame is {frames[-1].raw!r}"
+    events = [frame.event for frame in frames[:-1] if not frame.is_comment]
+    return Told(frames, events, assert_responses_grammar(events))
+
+
+def read_frames(reply: Reply) -> list[Frame]:
+    """The frames of a stream of any dialect: right headers, and whole frames in each write."""
     assert reply.status == 200, reply.body[:1000]
     assert_stream_headers(reply)
     frames = list(reply.frames())
     if "chunked" in reply.headers.get("transfer-encoding", ""):
         assert_whole_frames(reply.seen)
-    assert frames[-1].is_done, f"the last frame is {frames[-1].raw!r}"
-    events = [frame.event for frame in frames[:-1] if not frame.is_comment]
-    return Told(frames, events, assert_responses_grammar(events))
+    return frames
 
 
 def assert_stream_headers(reply: Reply) -> None:

@@ -36,10 +36,7 @@ def turn(frames: Sequence[bytes]) -> Handler:
         if not request.json().get("stream"):
             wire.respond(200, json.dumps(completion_of(payloads_of(b"".join(frames)))).encode())
             return
-        wire.start_stream()
-        for frame in frames:
-            wire.chunk(frame)
-        wire.end()
+        deepseek.streams(frames)(request, wire)
 
     return handler
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from harness.threads import at_once
 from harness.waiting import wait_for
 
 from deepseek_proxy.simulator import running
@@ -152,11 +153,7 @@ def test_many_streams_at_once(base_url: str) -> None:
         seen[number] = connection.getresponse().read()
         connection.close()
 
-    workers = [threading.Thread(target=ask, args=(number,)) for number in range(20)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    at_once(20, ask)
     assert all(f"{number}." in json_text(seen[number]) for number in range(20))
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 
 import pytest
+from harness.threads import at_once
 
 from deepseek_proxy.simulator.config import SimulatorConfig
 from deepseek_proxy.simulator.errors import Refusal
@@ -39,17 +39,13 @@ def test_the_first_end_of_a_record_counts() -> None:
 def test_answers_under_way_are_counted_exactly() -> None:
     state = State(SimulatorConfig(max_concurrency=2))
 
-    def churn() -> None:
+    def churn(_: int) -> None:
         for _ in range(200):
             with contextlib.suppress(Refusal):
                 state.enter("k")
                 state.leave("k")
 
-    threads = [threading.Thread(target=churn) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(4, churn)
     assert state.active() == 0
     state.enter("k")
     state.enter("k")

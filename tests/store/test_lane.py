@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
+from harness.threads import at_once
 
 from deepseek_proxy.store.lane import lane
 
@@ -57,11 +57,7 @@ def test_under_threads_calls_are_made_one_after_another() -> None:
         time.sleep(0.02)
         inside.pop()
 
-    threads = [threading.Thread(target=own.run, args=(call,)) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(5, lambda _: own.run(call))
     assert most == [1] * 5
     own.close()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 import pytest
 from harness.clocks import Clock
+from harness.threads import at_once
 from harness.waiting import wait_for
 
 from deepseek_proxy.sealing import Sealer
@@ -92,11 +92,7 @@ def test_many_threads_at_once() -> None:
             if (found := cache.recall("tenant", name)) not in (None, f"{name:>4}"):
                 wrong.append(f"{worker}: {found}")
 
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(4, work)
     assert wrong == []
     assert sum(cache.recall("tenant", str(number)) is not None for number in range(70)) <= 50
 

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 from harness import redis_server
+from harness.threads import at_once
 
 from deepseek_proxy.errors import StoreUnavailable
 from deepseek_proxy.store.base import Conversation, Item, Limits, LogPiece, NewResponse, Usage
@@ -229,18 +229,5 @@ def test_two_machines_see_the_same(redis_url: str, store: Store) -> None:
 
 
 def test_many_threads_share_a_few_connections(store: Store) -> None:
-    wrong: list[BaseException] = []
-
-    def work(number: int) -> None:
-        try:
-            store.finish(begin(store, f"resp_{number}"), "completed", b"{}")
-        except BaseException as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    at_once(100, lambda number: store.finish(begin(store, f"resp_{number}"), "completed", b"{}"))
     assert store.usage("ann").responses == 100

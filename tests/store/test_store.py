@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import orjson
 import pytest
 from harness.clocks import Clock
+from harness.threads import at_once
 from harness.waiting import wait_for
 from store.conftest import DAY, TTL_DAYS
 from store.turns import answer, begin, item, talk
@@ -444,28 +445,19 @@ def test_one_worker_has_a_duty_at_a_time(make_store: MakeStore, clock: Clock) ->
 
 def test_many_workers_at_once(make_store: MakeStore) -> None:
     stores = [make_store() for _ in range(4)]
-    wrong: list[BaseException] = []
 
     def work(number: int) -> None:
         store, base = stores[number], None
-        try:
-            for turn in range(10):
-                recording = begin(store, f"resp_{number}_{turn}", base=base, input=[item("same"), item("q")])
-                recording.append(0, b"frame")
-                assert store.finish(recording, "completed", b"{}", [item(f"a{turn}")])
-                found = store.get("ann", f"resp_{number}_{turn}")
-                assert found is not None
-                assert len(store.items("ann", found.head)) == 3 * (turn + 1)
-                base = found.head
-        except BaseException as error:
-            wrong.append(error)
+        for turn in range(10):
+            recording = begin(store, f"resp_{number}_{turn}", base=base, input=[item("same"), item("q")])
+            recording.append(0, b"frame")
+            assert store.finish(recording, "completed", b"{}", [item(f"a{turn}")])
+            found = store.get("ann", f"resp_{number}_{turn}")
+            assert found is not None
+            assert len(store.items("ann", found.head)) == 3 * (turn + 1)
+            base = found.head
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    at_once(4, work)
     assert stores[0].usage("ann").responses == 40
     for number in range(4):
         for turn in range(10):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from harness import oracle
+from harness.threads import at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer import regenerate
@@ -125,13 +125,7 @@ def test_others_go_on_while_megabytes_are_counted(monkeypatch: pytest.MonkeyPatc
 def test_threads_can_count_at_the_same_time() -> None:
     expected = Counter()("Some text.\n" * 5_000)
     found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(Counter()("Some text.\n" * 5_000))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(4, lambda _: found.append(Counter()("Some text.\n" * 5_000)))
     assert found == [expected] * 4
 
 

@@ -14,6 +14,7 @@ import pytest
 from harness import deepseek, redis_server
 from harness.accounts import Accounts, account, held_until, in_turns
 from harness.fake_upstream import FakeUpstream
+from harness.threads import at_once
 
 from deepseek_proxy import models, settings
 from deepseek_proxy.errors import (
@@ -231,11 +232,7 @@ def test_a_limit_is_kept_over_several_gateways(gateway: Make, fake: Accounts, sh
         calls[number].close()
         ends[number] = time.monotonic()
 
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(30)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    at_once(30, read)
     assert len(ends) == 30
     assert fake.most == {"a": 2}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 
+from harness.threads import at_once
+
 from deepseek_proxy.store.ledger.base import Hold
 from deepseek_proxy.store.ledger.memory import MemoryLedger
 
@@ -13,7 +15,7 @@ def test_threads_never_hold_more_than_the_limit() -> None:
     ledger, seen, lock = MemoryLedger(), [], threading.Lock()
     holding = 0
 
-    def work() -> None:
+    def work(_: int) -> None:
         nonlocal holding
         for _ in range(200):
             lease = ledger.acquire(secrets.token_hex(8), [[Hold("a", 3)]], "w", 30)
@@ -26,11 +28,7 @@ def test_threads_never_hold_more_than_the_limit() -> None:
                 holding -= 1
             assert ledger.release(lease)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(8, work)
     assert seen
     assert max(seen) <= 3
     assert ledger.held(["a"]) == {"a": 0}

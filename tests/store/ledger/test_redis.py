@@ -9,6 +9,7 @@ import time
 import pytest
 import redis
 from harness import redis_server
+from harness.threads import at_once
 from harness.waiting import wait_for
 
 from deepseek_proxy.store.ledger.base import Hold, LedgerUnavailable
@@ -28,35 +29,27 @@ def test_the_clock_of_the_server_counts(redis_url: str) -> None:
 
 
 def test_machines_keep_to_one_limit_and_lose_no_count(redis_url: str) -> None:
-    lock, errors = threading.Lock(), []
+    lock = threading.Lock()
     holding = most = 0
 
-    def machine(name: str) -> None:
+    def machine(number: int) -> None:
         nonlocal holding, most
         ledger, taken, until = RedisLedger(redis_url), 0, time.monotonic() + 30
-        try:
-            while taken < 50 and time.monotonic() < until:
-                lease = ledger.acquire(secrets.token_hex(8), [[Hold("a", 2)]], name, 30)
-                if lease is None:
-                    continue
-                taken += 1
-                with lock:
-                    holding += 1
-                    most = max(most, holding)
-                ledger.add({"taken": 1}, time.time() + 60)
-                with lock:
-                    holding -= 1
-                assert ledger.release(lease)
-        except Exception as error:
-            errors.append(error)
+        while taken < 50 and time.monotonic() < until:
+            lease = ledger.acquire(secrets.token_hex(8), [[Hold("a", 2)]], f"m{number}", 30)
+            if lease is None:
+                continue
+            taken += 1
+            with lock:
+                holding += 1
+                most = max(most, holding)
+            ledger.add({"taken": 1}, time.time() + 60)
+            with lock:
+                holding -= 1
+            assert ledger.release(lease)
         ledger.close()
 
-    threads = [threading.Thread(target=machine, args=(f"m{number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    at_once(4, machine)
     assert most <= 2
     ledger = RedisLedger(redis_url)
     assert ledger.read(["taken"]) == {"taken": 200}

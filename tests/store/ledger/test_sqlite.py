@@ -7,11 +7,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from harness.threads import at_once
 from harness.waiting import wait_for
 
 from deepseek_proxy.store.ledger.base import Hold, LedgerUnavailable
@@ -75,22 +75,14 @@ def test_what_a_killed_process_held_comes_back(tmp_path: Path) -> None:
 
 
 def test_threads_take_turns(tmp_path: Path) -> None:
-    ledger, errors = SqliteLedger(tmp_path / "ledger.db"), []
+    ledger = SqliteLedger(tmp_path / "ledger.db")
 
-    def work() -> None:
-        try:
-            for _ in range(50):
-                ledger.add({"n": 1}, time.time() + 60)
-                ledger.held(["a"])
-        except Exception as error:
-            errors.append(error)
+    def work(_: int) -> None:
+        for _turn in range(50):
+            ledger.add({"n": 1}, time.time() + 60)
+            ledger.held(["a"])
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    at_once(8, work)
     assert ledger.read(["n"]) == {"n": 400}
     ledger.close()
 

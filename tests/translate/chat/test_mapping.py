@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.chats import context, folded, machine
+from harness.mapping import WORDS, Page
 
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.translate.chat import messages, parameters
@@ -15,41 +15,23 @@ from deepseek_proxy.translate.chat.request import parse
 from deepseek_proxy.translate.functions import KINDS
 from deepseek_proxy.translate.hub import Chunk
 
-PAGE = (Path(__file__).parents[3] / "docs" / "mapping" / "chat.md").read_text("utf-8")
-WORDS = {"kept", "renamed", "approximated", "accepted", "refused"}
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table under a heading, without its head."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-def listed(heading: str) -> list[str]:
-    """Every name in the first column."""
-    return [name for row in rows(heading) for name in re.findall("`([^`]+)`", row[0])]
+PAGE = Page("chat.md")
 
 
 def test_every_field_of_a_request_is_named_once() -> None:
-    assert sorted(listed("Fields of the request")) == sorted(parameters.KNOWN_FIELDS)
+    assert sorted(PAGE.listed("Fields of the request")) == sorted(parameters.KNOWN_FIELDS)
 
 
 def test_every_field_has_one_of_the_words_that_the_page_explains() -> None:
-    assert {row[1] for row in rows("Fields of the request")} == WORDS
-    assert {*re.findall(r"\*\*(\w+)\*\*", PAGE)} >= WORDS
+    assert {row[1] for row in PAGE.rows("Fields of the request")} == WORDS
+    assert {*re.findall(r"\*\*(\w+)\*\*", PAGE.text)} >= WORDS
 
 
 WRONG: dict[str, Any] = {"n": 2, "modalities": ["audio"]}
 
 
 def test_what_the_page_calls_refused_is_refused() -> None:
-    refused = [
-        name
-        for row in rows("Fields of the request")
-        if row[1] == "refused"
-        for name in re.findall("`([^`]+)`", row[0])
-    ]
+    refused = PAGE.listed("Fields of the request", "refused")
     assert sorted(refused) == sorted(WRONG)
     body = {"model": "deepseek-flash", "messages": [{"role": "user", "content": "Hi"}]}
     for name in refused:
@@ -59,11 +41,11 @@ def test_what_the_page_calls_refused_is_refused() -> None:
 
 
 def test_every_role_is_named() -> None:
-    assert {*listed("Messages")} == {*messages._SYSTEM_ROLES, *messages._MODEL_ROLES, "user"}
+    assert {*PAGE.listed("Messages")} == {*messages._SYSTEM_ROLES, *messages._MODEL_ROLES, "user"}
 
 
 def test_every_tool_is_named() -> None:
-    assert {*listed("Tools")} == KINDS | {"web_search"}
+    assert {*PAGE.listed("Tools")} == KINDS | {"web_search"}
 
 
 @pytest.mark.parametrize("reason", ["insufficient_system_resource", "aborted", "new"])

@@ -7,23 +7,18 @@ import json
 import pytest
 from harness import deepseek
 from harness.machines import (
-    COMPLETED,
-    CREATED,
+    envelope,
     events_of,
     judged,
     machine,
-    numbered_ids,
+    options,
     play,
-    seal,
-    table_of,
     turn,
 )
 
 from deepseek_proxy import errors as failures
 from deepseek_proxy.errors import ProxyError
-from deepseek_proxy.translate.responses import codex, parameters
-from deepseek_proxy.translate.responses.options import StreamOptions
-from deepseek_proxy.translate.responses.response import Envelope
+from deepseek_proxy.translate.responses import codex
 from deepseek_proxy.translate.responses.stream import ResponseStream
 
 KINDS = [kind for kind in vars(failures).values() if isinstance(kind, type) and issubclass(kind, ProxyError)]
@@ -174,15 +169,7 @@ def test_a_failure_in_the_middle_is_told_alike() -> None:
 
 
 def machine_for_codex() -> ResponseStream:
-    options = StreamOptions(
-        tools=table_of(),
-        new_id=numbered_ids(),
-        seal=seal,
-        remember=lambda _call_id, _thinking: None,
-        now=lambda: COMPLETED,
-    )
-    envelope = Envelope("resp_1", CREATED, "deepseek-flash", parameters.echo({}, "high", parallel=True))
-    return ResponseStream(envelope, codex.adapted(options))
+    return ResponseStream(envelope(), codex.adapted(options()))
 
 
 CALL = [deepseek.call(0, "call_1", "exec_command"), deepseek.arguments(0, '{"cmd": "l')]

@@ -8,21 +8,18 @@ from typing import Any
 import pytest
 from harness import deepseek
 from harness.machines import (
-    COMPLETED,
-    CREATED,
+    envelope,
     events_of,
     judged,
     numbered_ids,
+    options,
     play,
-    seal,
-    table_of,
     turn,
     unseal,
 )
 
 from deepseek_proxy.errors import ContentRejected, ProxyError, UpstreamError
 from deepseek_proxy.translate.history import AssistantText, Entry, ImagePart, TextPart, UserMessage
-from deepseek_proxy.translate.responses import parameters
 from deepseek_proxy.translate.responses.compaction import (
     Compaction,
     CompactionStream,
@@ -30,8 +27,6 @@ from deepseek_proxy.translate.responses.compaction import (
     unpack,
     user_texts,
 )
-from deepseek_proxy.translate.responses.options import StreamOptions
-from deepseek_proxy.translate.responses.response import Envelope
 from deepseek_proxy.translate.sealed import Purpose
 
 AGENTS = "# AGENTS.md instructions for /work\n\n<INSTRUCTIONS>\nBe kind.\n\n</INSTRUCTIONS>"
@@ -110,15 +105,7 @@ def kept(new_id: str, *texts: str) -> Mapping[str, Any]:
 
 
 def machine() -> CompactionStream:
-    options = StreamOptions(
-        tools=table_of(),
-        new_id=numbered_ids(),
-        seal=seal,
-        remember=lambda _call_id, _thinking: None,
-        now=lambda: COMPLETED,
-    )
-    echo = parameters.echo({}, "high", parallel=True)
-    return CompactionStream(Envelope("resp_1", CREATED, "deepseek-flash", echo), options, ["One.", "Two."])
+    return CompactionStream(envelope(), options(), ["One.", "Two."])
 
 
 def test_it_answers_with_one_item_that_needs_nothing_else() -> None:

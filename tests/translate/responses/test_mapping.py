@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.machines import context, judged, machine
+from harness.mapping import WORDS, Page, named
 
 from deepseek_proxy.errors import ProxyError
 from deepseek_proxy.translate import openai_errors as errors
@@ -20,33 +20,16 @@ from deepseek_proxy.translate.responses.request import parse
 from deepseek_proxy.translate.tools import ToolKind
 from deepseek_proxy.upstream import failures
 
-PAGE = (Path(__file__).parents[3] / "docs" / "mapping" / "responses.md").read_text("utf-8")
-WORDS = {"kept", "renamed", "approximated", "accepted", "refused"}
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table under a heading, without its head."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-def named(cell: str) -> list[str]:
-    return re.findall("`([^`]+)`", cell)
-
-
-def listed(heading: str) -> list[str]:
-    """Every name in the first column."""
-    return [name for row in rows(heading) for name in named(row[0])]
+PAGE = Page("responses.md")
 
 
 def test_every_field_of_a_request_is_named_once() -> None:
-    assert sorted(listed("Fields of the request")) == sorted(parameters.KNOWN_FIELDS)
+    assert sorted(PAGE.listed("Fields of the request")) == sorted(parameters.KNOWN_FIELDS)
 
 
 def test_every_field_has_one_of_the_words_that_the_page_explains() -> None:
-    assert {row[1] for row in rows("Fields of the request")} == WORDS
-    assert {*re.findall(r"\*\*(\w+)\*\*", PAGE)} >= WORDS
+    assert {row[1] for row in PAGE.rows("Fields of the request")} == WORDS
+    assert {*re.findall(r"\*\*(\w+)\*\*", PAGE.text)} >= WORDS
 
 
 WRONG: dict[str, Any] = {
@@ -55,7 +38,7 @@ WRONG: dict[str, Any] = {
 
 
 def test_what_the_page_calls_refused_is_refused() -> None:
-    refused = [name for row in rows("Fields of the request") if row[1] == "refused" for name in named(row[0])]
+    refused = PAGE.listed("Fields of the request", "refused")
     assert sorted(refused) == sorted(WRONG)
     for name in refused:
         with pytest.raises(ProxyError) as caught:
@@ -64,19 +47,19 @@ def test_what_the_page_calls_refused_is_refused() -> None:
 
 
 def test_every_item_that_is_read_is_named_once() -> None:
-    assert sorted(listed("Input items")) == sorted(_READERS)
+    assert sorted(PAGE.listed("Input items")) == sorted(_READERS)
 
 
 def test_every_tool_is_named() -> None:
     declarable = {*tools._CLIENT_RUN, *tools._REFUSED, "function", "custom", "namespace"}
-    assert declarable <= {*listed("Tools")}
+    assert declarable <= {*PAGE.listed("Tools")}
     # `open_page` is declared by nobody: it comes with `web_search`.
-    assert {*ToolKind} - {ToolKind.OPEN_PAGE} <= {*listed("Tools")}
+    assert {*ToolKind} - {ToolKind.OPEN_PAGE} <= {*PAGE.listed("Tools")}
 
 
 def test_every_repair_is_named_once() -> None:
     left_out = ["item_left_out", "part_left_out", "tool_left_out", "turn_left_out"]
-    assert sorted(listed("Repair of the history")) == sorted([*Repair, *left_out])
+    assert sorted(PAGE.listed("Repair of the history")) == sorted([*Repair, *left_out])
 
 
 STATUSES = {
@@ -91,7 +74,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("reason", "status"), STATUSES.items())
 def test_every_finish_reason_ends_as_the_page_says(reason: str, status: str) -> None:
-    ends = [row for row in rows("The answer") if {*named(row[1])[:1]} & {*STATUSES.values()}]
+    ends = [row for row in PAGE.rows("The answer") if {*named(row[1])[:1]} & {*STATUSES.values()}]
     (row,) = [row for row in ends if reason in named(row[0])]
     assert named(row[1])[0] == status
     playing = machine()
@@ -101,7 +84,7 @@ def test_every_finish_reason_ends_as_the_page_says(reason: str, status: str) -> 
         assert final["incomplete_details"]["reason"] == named(row[1])[1]
 
 
-ERRORS = [row for row in rows("DeepSeek's errors") if row[0][0].isdigit()]
+ERRORS = [row for row in PAGE.rows("DeepSeek's errors") if row[0][0].isdigit()]
 
 
 @pytest.mark.parametrize(
