@@ -65,7 +65,7 @@ def command() -> None:
         cached = usage["input_tokens_details"]["cached_tokens"]
         click.secho(
             f"\n{usage['input_tokens']} tokens in, {cached} of them from the cache; "
-            f"{usage['output_tokens']} out. Next: make run",
+            f"{usage['output_tokens']} out. Next: make run, or deepseek-proxy serve",
             dim=True,
         )
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from deepseek_proxy import models
-from deepseek_proxy.errors import ProxyError
+from deepseek_proxy.errors import ProxyError, Unauthenticated
 from deepseek_proxy.ops.metrics import Level
 from deepseek_proxy.store.ledger.base import Ledger, Mark
 from deepseek_proxy.upstream.account_standing import Standing
@@ -122,6 +122,8 @@ def ask(client: Client, member: Member) -> Told:
     try:
         listed = _get(client, member, MODELS).get("data")
         balance = _get(client, member, BALANCE) if member.account.has_full_api else None
+    except Unauthenticated:
+        return Told(problem="its host refused the API key: set another one in the configuration")
     except ProxyError as error:
         return Told(problem=error.message)
     named = listed if isinstance(listed, list) else ()

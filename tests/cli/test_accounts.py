@@ -72,6 +72,7 @@ def test_what_is_wrong_is_said_without_the_key(tmp_path: Path, upstream: FakeUps
     lines = result.output.splitlines()
     assert "not enough balance" in lines[1]
     assert "refused the API key" in lines[2]
+    assert "DEEPSEEK_API_KEY" not in lines[2], "the account has a key of its own"
     assert lines[3].startswith("good     ok ")
     assert result.exit_code == 1
     assert "sk-" not in result.output
