@@ -53,10 +53,10 @@ def parse(body: Mapping[str, Any], find: Callable[[str], Resolved | None]) -> Co
             code="unsupported_value",
         )
     parameters.refuse_several(body)
-    fields.required_string(body, "prompt")
+    prompt = _prompt(body)
     stream = fields.boolean(body, "stream", False)
     options = fields.mapping(body, "stream_options")
-    upstream = {**body, "model": resolved.model.id}
+    upstream = {**body, "model": resolved.model.id, "prompt": prompt}
     if stream:
         upstream["stream_options"] = {**options, "include_usage": True}
     return CompletionRequest(
@@ -65,6 +65,21 @@ def parse(body: Mapping[str, Any], find: Callable[[str], Resolved | None]) -> Co
         upstream=upstream,
         tells_usage=fields.boolean(options, "include_usage", False, "stream_options"),
     )
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    """OpenAI's clients may send a list of prompts, and LangChain always does; DeepSeek completes one."""
+    match body.get("prompt"):
+        case [str(text)]:
+            return text
+        case [_, _, *_] as several:
+            raise InvalidRequest(
+                f"{len(several)} prompts at once; DeepSeek completes one: send a request for each.",
+                param="prompt",
+                code="unsupported_value",
+            )
+        case _:
+            return fields.required_string(body, "prompt")
 
 
 class CompletionStream:

@@ -39,6 +39,10 @@ def test_the_request_goes_up_as_it_is() -> None:
     }
 
 
+def test_a_list_of_one_prompt_is_that_prompt() -> None:
+    assert read(prompt=["def f("]).upstream == read().upstream
+
+
 def test_a_stream_always_asks_deepseek_for_the_usage() -> None:
     request = read(stream=True)
     assert request.upstream["stream_options"] == {"include_usage": True}
@@ -50,7 +54,9 @@ def test_a_stream_always_asks_deepseek_for_the_usage() -> None:
     ("body", "param"),
     [
         ({"prompt": None}, "prompt"),
-        ({"prompt": ["a"]}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": [[1, 2]]}, "prompt"),
         ({"model": ""}, "model"),
         ({"stream": 1}, "stream"),
         ({"n": 2}, "n"),
