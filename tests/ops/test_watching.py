@@ -35,6 +35,17 @@ def test_a_change_counts_once_when_it_is_finished(path: Path) -> None:
     assert answers(watch) == [False, True, False, False]
 
 
+def test_a_file_is_read_only_when_it_looks_different(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody looks every second, for as long as the gateway runs."""
+    watch, reads, read = Watch([path]), [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read(self))
+    answers(watch)
+    assert reads == []
+    path.write_text("two")
+    assert answers(watch) == [False, True, False, False]
+    assert reads == [path]
+
+
 def test_a_file_that_was_only_touched_has_not_changed(path: Path) -> None:
     watch = Watch([path])
     os.utime(path)

@@ -15,6 +15,7 @@ from harness import deepseek, redis_server
 from harness.accounts import Accounts, account, held_until, in_turns
 from harness.fake_upstream import FakeUpstream
 from harness.threads import at_once
+from harness.waiting import wait_for
 
 from deepseek_proxy import models, settings
 from deepseek_proxy.errors import (
@@ -23,12 +24,14 @@ from deepseek_proxy.errors import (
     ModelNotFound,
     NoAccount,
     ProxyError,
+    QuotaExhausted,
     RateLimited,
     Saturated,
     UpstreamOverloaded,
 )
 from deepseek_proxy.store.ledger.opening import Books
 from deepseek_proxy.translate.hub import Usage
+from deepseek_proxy.upstream.account_standing import Standing
 from deepseek_proxy.upstream.accounts import Sums
 from deepseek_proxy.upstream.call import Call
 from deepseek_proxy.upstream.client import SEARCH, Client, Request
@@ -302,6 +305,31 @@ def test_who_waits_too_long_is_told_when_to_come_again(gateway: Make, fake: Acco
     assert type(one.fail()) is Saturated
     assert 0.2 <= time.monotonic() - began < 3
     assert one.books.ledger.waiting(["account:a"]) == {"account:a": 0}
+    go_on.set()
+    busy.read_all(1 << 20, on_tick=lambda: None)
+    busy.close()
+
+
+def test_who_waits_soon_hears_what_another_process_has_found(gateway: Make, fake: Accounts) -> None:
+    """The account whose place it waits for is out."""
+    go_on = threading.Event()
+    fake.handlers["a"] = held_until(go_on)
+    one, other = gateway(account("a", max_concurrency=1)), gateway(account("a", max_concurrency=1))
+    busy = one.open()
+    while not busy.read():
+        pass
+    waits = one.open()
+    wait_for(lambda: one.books.ledger.waiting(["account:a"])["account:a"])
+    time.sleep(0.2)  # it has looked
+    assert other.client.accounts is not None
+    (member,) = other.client.accounts.members
+    refused = Standing().after(QuotaExhausted("no balance"), 1, time.time())
+    other.books.ledger.mark(member.standing, refused.written(), 60)
+    began = time.monotonic()
+    with pytest.raises(NoAccount):
+        waits.read_all(1 << 20, on_tick=lambda: None)
+    assert time.monotonic() - began < 0.8
+    waits.close()
     go_on.set()
     busy.read_all(1 << 20, on_tick=lambda: None)
     busy.close()

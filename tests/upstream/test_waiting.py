@@ -46,6 +46,29 @@ def test_the_next_looks_only_if_something_may_be_left(given_back: int, served: b
         assert second.wait(10)
 
 
+def test_what_was_given_back_makes_as_many_look_and_no_more() -> None:
+    room = WaitingRoom()
+    with room.joined(ticket(3, "a")) as third:
+        with room.joined(ticket(2, "a")) as second:
+            with room.joined(ticket(1, "a")) as first:
+                for _ in range(2):
+                    room.wake(["a"])
+                assert first.wait(10)
+                first.is_served = True
+            assert second.wait(10)
+            second.is_served = True
+        assert not third.is_due
+
+
+def test_who_leaves_from_the_middle_of_the_line_troubles_nobody() -> None:
+    room = WaitingRoom()
+    with room.joined(ticket(1, "a")) as first, room.joined(ticket(3, "a")) as third:
+        with room.joined(ticket(2, "a")):
+            pass
+        assert not first.is_due
+        assert not third.is_due
+
+
 def test_the_next_looks_where_the_first_found_something_by_itself() -> None:
     room = WaitingRoom()
     with room.joined(ticket(2, "a")) as second:
