@@ -15,14 +15,17 @@ run: $(VENV)/.run  ## Set up what is needed and serve on 127.0.0.1:8787
 demo: $(VENV)/.run  ## One streamed answer with a tool call; no key, no network
 	@$(BIN)/deepseek-proxy demo
 
+# Tests of servers wait nearly as much as they compute: three at once for every two processors.
+AT_ONCE = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+
 test: lint  ## Run all checks and tests
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n $(AT_ONCE) --dist worksteal
 
 # What touches the dependencies; the rest of the core is plain Python.
 LOWEST := tests/api tests/ops tests/upstream tests/store tests/tokenizer tests/test_app.py tests/test_settings.py tests/test_sealing.py
 
 test-lowest: .cache/lowest/.done  ## Run the tests of what uses a library with the lowest versions that setup.cfg allows
-	.cache/lowest/bin/pytest -n auto --dist worksteal -m 'not e2e and not faults' $(LOWEST)
+	.cache/lowest/bin/pytest -n $(AT_ONCE) --dist worksteal -m 'not e2e and not faults' $(LOWEST)
 
 lint: $(VENV)/.dev  ## Run the checks alone
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ def test_it_shows_thinking_a_tool_call_and_the_answer(tmp_path: Path) -> None:
     assert 0 < int(cached[2]) < int(cached[1])
     assert "\x1b" not in ended.stdout  # no colours where nobody looks
     assert list(tmp_path.iterdir()) == []  # nothing stays behind
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

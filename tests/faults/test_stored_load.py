@@ -18,6 +18,8 @@ from harness.gateway import CLIENT_KEY, ROOT, Gateway
 STREAMS: Final = 500
 TOKENS: Final = 20
 GAP_NS: Final = 180_000_000
+ARRIVING_SECONDS: Final = 2
+"""The last one comes well before the first one ends."""
 LIMIT_SECONDS: Final = 90
 HEADERS: Final = {"Authorization": f"Bearer {CLIENT_KEY}", "Content-Type": "application/json"}
 
@@ -81,6 +83,7 @@ def test_five_hundred_stored_streams_at_once(gateway: Gateway) -> None:
     together = asyncio.Semaphore(20)
 
     async def ask(number: int) -> bytes:
+        await asyncio.sleep(number * ARRIVING_SECONDS / STREAMS)
         asked = {"model": "deepseek-flash", "stream": True, "store": True, "input": f"stream {number}"}
         return await fetch(port, "POST", "/v1/responses", json.dumps(asked).encode())
 

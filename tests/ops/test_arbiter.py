@@ -63,11 +63,11 @@ def reloaded(tmp_path: Path) -> Iterator[Reloaded]:
 def test_a_replaced_worker_does_not_count_as_one_that_serves(reloaded: Reloaded) -> None:
     """Else nobody would take the place of a new worker that dies, for as long as the old one has a stream."""
     os.kill(reloaded.new, signal.SIGKILL)
-    wait_for(lambda: len(reloaded.workers()) == 3, 5)
+    wait_for(lambda: len(reloaded.workers()) == 3)
     assert reloaded.is_answering()
     reloaded.curtain.set()
     assert read_stream(reloaded.stream).text == "Hello"
-    wait_for(lambda: reloaded.old not in reloaded.gateway.worker_pids(), 5)
+    wait_for(lambda: reloaded.old not in reloaded.gateway.worker_pids())
     assert len(reloaded.gateway.worker_pids()) == 1
 
 
