@@ -44,6 +44,12 @@ def memory_that_is_not_shared(store_url: SecretStr | None, workers: int) -> Iter
         yield f"store_url: {IN_MEMORY} is for one worker; several share sqlite: or a Redis server"
 
 
+def pool_of_nothing(enabled: bool, pool: Sequence[object]) -> Iterator[str]:
+    """Where requests that are meant to go through proxies would go without one."""
+    if enabled and not pool:
+        yield "proxy_pool: it is enabled, and empty; name its proxies, or turn proxy_pool_enabled off"
+
+
 def open_to_all_pages(origins: Sequence[str]) -> Iterator[str]:
     """Where the gateway pays, and asks nobody for a key."""
     if ANY_ORIGIN in origins:

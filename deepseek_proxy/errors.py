@@ -9,7 +9,10 @@ Source of the upstream leaves: DeepSeek's error table ("Error Codes", docs of No
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Fault(StrEnum):
@@ -48,6 +51,11 @@ class ProxyError(Exception):
         self.retry_after = retry_after
         if code is not None:
             self.code = code
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name of the class as logs and metrics write it: `upstream_unreachable`."""
+        return _CAPITAL.sub("_", cls.__name__).lower()
 
 
 # -- the client's ---------------------------------------------------------------------------------

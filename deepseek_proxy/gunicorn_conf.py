@@ -25,6 +25,7 @@ from deepseek_proxy.ops import activation, arbiter, metrics, watching
 from deepseek_proxy.ops.lifecycle import LAST_WORDS_SECONDS
 from deepseek_proxy.sealing import load_or_create_keys
 from deepseek_proxy.settings import SettingsError, load
+from deepseek_proxy.store import opening
 
 
 def _refuse(error: SettingsError) -> NoReturn:
@@ -87,6 +88,7 @@ def on_starting(server: Any) -> None:
     """Prepares what workers share: sealing key, limit of open files, a folder in which metrics add up."""
     try:
         load_or_create_keys(_settings)
+        opening.check_place(_settings)  # else each worker finds out, with the port open
     except SettingsError as error:
         _refuse(error)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -95,6 +97,11 @@ def on_starting(server: Any) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (lifted, most))
     server.metrics_folder = metrics.prepare_folder(worker_tmp_dir)
     arbiter.adapt(server, watching.Watch(watching.files_of(_settings)))
+
+
+def when_ready(server: Any) -> None:
+    # The arbiter has its handlers now; `deepseek-proxy serve` has kept Ctrl-C back until then.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def on_reload(server: Any) -> None:

@@ -401,6 +401,7 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         wrong = [*consistency.unknown_models(self.default_model, self.model_aliases, self.keys)]
         wrong += consistency.memory_that_is_not_shared(self.store_url, self.workers)
+        wrong += consistency.pool_of_nothing(self.proxy_pool_enabled, self.proxy_pool)
         if self.passthrough:
             wrong += consistency.keys_like_deepseeks(self.keys)
         if self.pays and not self.asks_for_keys:

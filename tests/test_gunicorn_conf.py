@@ -184,3 +184,13 @@ def test_wrong_settings_end_it_before_the_port_is_open(start: Any, variables: di
     assert "Listening" not in server.log
     assert "Traceback" not in server.log
     assert all(name in server.log for name in variables)
+
+
+def test_a_place_where_nothing_can_be_kept_ends_it_before_the_port_is_open(
+    start: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    server = start(store_url=f"sqlite:{tmp_path}/file/store.db")
+    assert server.process.wait(10) == 2
+    assert "store_url: " in server.log
+    assert "Listening" not in server.log

@@ -405,6 +405,11 @@ def test_memory_is_for_one_worker() -> None:
     assert line.startswith("store_url: memory: is for one worker")
 
 
+def test_a_pool_without_proxies_is_refused_rather_than_gone_around() -> None:
+    (line,) = complaints(proxy_pool_enabled=True)
+    assert line.startswith("proxy_pool: it is enabled, and empty")
+
+
 # -- pages ----------------------------------------------------------------------------------------
 
 

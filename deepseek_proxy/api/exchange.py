@@ -124,6 +124,7 @@ class Exchange:
             attempts=self.attempts,
             account=self.account,
             error_code=(self.error.code or "invalid_request") if self.error else None,
+            error_kind=self.error.kind() if self.error else None,
             client=self.client.name if self.client is not None else None,
             repairs=self.repairs,
             unknown_fields=self.unknown_fields,

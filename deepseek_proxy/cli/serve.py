@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def command(
     environment |= {variables(name)[0]: str(value) for name, value in chosen.items() if value is not None}
     if config_file is not None:
         environment[CONFIG_VARIABLE] = str(config_file.absolute())
+    # A Ctrl-C from here on waits for gunicorn, which takes a second to be there and lets it through then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     click.echo(greeting(settings, url_of(settings.host, free)))
     sys.stdout.flush()
     os.execve(sys.executable, SERVER, environment)  # noqa: S606

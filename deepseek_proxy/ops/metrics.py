@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +39,6 @@ DIALECTS: Final = frozenset({"responses", "chat", "messages", "models"})
 _FIRST_TOKEN_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STREAM_BUCKETS: Final = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _FOLDER_PREFIX: Final = "deepseek-proxy-metrics-"
-_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +168,7 @@ class Metrics:
 
         The kind is the error's class.
         """
-        self._upstream_errors.labels(_kind(type(error))).inc()
+        self._upstream_errors.labels(error.kind()).inc()
 
     def seal_failed(self, reason: str) -> None:
         """Counts a sealed item that did not open; `sealing.Sealer` calls it with one of its reasons."""
@@ -302,12 +300,8 @@ def _locked(folder: str, mode: int) -> Iterator[None]:
 def _upstream_kinds(family: type[ProxyError]) -> Iterator[str]:
     for member in family.__subclasses__():
         if member.fault in (Fault.ACCOUNT, Fault.UPSTREAM):
-            yield _kind(member)
+            yield member.kind()
         yield from _upstream_kinds(member)
-
-
-def _kind(error: type[ProxyError]) -> str:
-    return _CAPITAL.sub("_", error.__name__).lower()
 
 
 def model_label(name: str | None) -> str:

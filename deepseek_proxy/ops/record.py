@@ -70,6 +70,8 @@ class RequestRecord:
     account: str | None = None
     """The gateway's account that was used last, where there are several."""
     error_code: str | None = None
+    error_kind: str | None = None
+    """The class of the error, which many a code stands for (`ProxyError.kind`)."""
     client: str | None = None
     """The name of the client's key, where clients have keys."""
     repairs: Mapping[str, int] = field(default_factory=dict)

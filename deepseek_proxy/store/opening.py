@@ -30,6 +30,7 @@ def open_store(settings: Settings, watcher: Watcher | None = None) -> Store | No
     url = settings.store_url.get_secret_value() if settings.store_url is not None else _default(settings)
     if url == NO_STORE:
         return None
+    check_place(settings)
     backend = _backend(url, settings, watcher)
     return Store(
         backend,
@@ -37,6 +38,15 @@ def open_store(settings: Settings, watcher: Watcher | None = None) -> Store | No
         max_items_bytes=settings.max_body_bytes,
         watcher=watcher,
     )
+
+
+def check_place(settings: Settings) -> None:
+    """Raises `SettingsError` where the file that `store_url` names cannot be made. Opens nothing."""
+    url = settings.store_url.get_secret_value() if settings.store_url is not None else ""
+    if url.startswith(SQLITE):
+        path = _file(url, settings)
+        if not _is_writable(path.parent):
+            raise SettingsError(f"store_url: {path} cannot be made: {path.parent} cannot be written to")
 
 
 def open_reasoning(settings: Settings, store: Store | None, sealer: Seal) -> Reasoning:
@@ -61,10 +71,7 @@ def _default(settings: Settings) -> str:
 def _backend(url: str, settings: Settings, watcher: Watcher | None) -> Backend:
     limits = Limits(settings.store_owner_max_bytes, settings.store_max_bytes)
     if url.startswith(SQLITE):
-        path = Path(url.removeprefix(SQLITE) or settings.state_dir / SQLITE_FILE).expanduser()
-        if not _is_writable(path.parent):
-            raise SettingsError(f"store_url: {path} cannot be made: {path.parent} cannot be written to")
-        return SqliteBackend(path, limits, watcher=watcher)
+        return SqliteBackend(_file(url, settings), limits, watcher=watcher)
     if url == IN_MEMORY:
         return MemoryBackend(limits)
     from deepseek_proxy.store.redis import RedisBackend  # a large package, where it is used
@@ -73,6 +80,10 @@ def _backend(url: str, settings: Settings, watcher: Watcher | None) -> Backend:
         return RedisBackend(url, limits, watcher=watcher)
     except ValueError as error:
         raise SettingsError(f"store_url: {error}") from None
+
+
+def _file(url: str, settings: Settings) -> Path:
+    return Path(url.removeprefix(SQLITE) or settings.state_dir / SQLITE_FILE).expanduser()
 
 
 def _is_writable(folder: Path) -> bool:

@@ -98,6 +98,8 @@ def test_a_refusal_is_told_with_its_code(make: Make, upstream: FakeUpstream) -> 
     face.ask(input=5).close()
     told = [(line["status"], line["error_code"], line["attempts"]) for line in face.lines()]
     assert told == [(401, "invalid_api_key", 0), (400, "invalid_type", 0), (400, "invalid_type", 0)]
+    kinds = [line["error_kind"] for line in face.lines()]
+    assert kinds == ["unauthenticated", "invalid_request", "invalid_request"]
     assert upstream.requests == []
 
 
@@ -136,6 +138,7 @@ def test_a_failure_after_the_answer_began_is_counted_at_its_end(make: Make, upst
     face.finish(face.ask(stream=True))
     (line,) = face.lines()
     assert (line["status"], line["error_code"]) == (200, "server_error")
+    assert line["error_kind"] == "upstream_truncated"
     assert face.metric('upstream_errors_total{kind="upstream_truncated"}') == 1
 
 

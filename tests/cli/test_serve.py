@@ -129,6 +129,28 @@ def test_the_greeting_says_who_pays_and_what_to_paste(key: str | None) -> None:
     }
 
 
+def test_ctrl_c_before_it_serves_ends_it_without_a_word(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0"],
+        cwd=tmp_path,
+        env=environment(tmp_path, DEEPSEEK_PROXY_STATE_DIR=str(tmp_path / "state")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        _, log = process.communicate(timeout=20)
+        assert (process.returncode, "Traceback" in log) == (0, False), log
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
 def test_it_serves_with_options_from_everywhere(tmp_path: Path) -> None:
     """Options win over variables, those over the file; Ctrl-C ends it with exit code 0."""
     config = tmp_path / "gateway.toml"

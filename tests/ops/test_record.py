@@ -36,6 +36,7 @@ FULL = RequestRecord(
     attempts=2,
     account="main",
     error_code="server_error",
+    error_kind="upstream_truncated",
     client="alice",
     repairs={"orphan_result": 1},
     unknown_fields=("verbosity",),
