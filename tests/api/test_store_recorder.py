@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harness import deepseek
 from harness.fake_upstream import FakeUpstream
-from harness.halves import pausing
+from harness.halves import Halves, pausing
 from harness.wire import Wire
 
 from deepseek_proxy.api.gateway import tenant_of
@@ -210,12 +210,14 @@ def test_what_is_not_to_be_stored_needs_no_store(
 def test_a_store_that_fails_in_the_middle_gets_the_answer_later(
     face: Any, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upstream.serve(pausing(0.6))
+    halves = Halves()
+    upstream.serve(halves)
     response = face.ask(stream=True)
     first = next(response.iter_encoded())
     id = json.loads(first.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
     with monkeypatch.context() as failing:
         go_down(face, failing)
+        halves.curtain.set()
         assert face.events(response)[-1]["type"] == "response.completed"
     response.close()
     face.gateway.store.close()

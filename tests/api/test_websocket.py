@@ -336,11 +336,11 @@ def test_a_message_that_is_too_large_ends_the_connection(serve: Callable[..., Se
 def test_a_key_that_ends_meanwhile_gets_no_answer(
     serve: Callable[..., Served], upstream: FakeUpstream
 ) -> None:
-    ends = datetime.now(UTC) + timedelta(seconds=1)
+    ends = datetime.now(UTC) + timedelta(seconds=2)
     key = {"name": "ann", "key": KEY, "expires": ends.isoformat()}
     socket = serve(keys=[key], deepseek_api_key="sk-own-0123456789").connect()
     assert socket.ask(input="hi")[-1]["type"] == "response.completed"
-    time.sleep(1)
+    time.sleep(max(0.0, (ends - datetime.now(UTC)).total_seconds()))
     for _ in range(2):
         (error,) = socket.ask(input="hi")
         assert (error["status"], error["error"]["code"]) == (401, "invalid_api_key")
@@ -408,18 +408,18 @@ def test_without_an_upgrade_there_is_nothing_to_get(face: Any) -> None:
 
 
 def test_who_asks_for_nothing_is_let_go(serve: Callable[..., Served]) -> None:
-    socket = serve(websocket_idle_seconds=0.3).connect()
+    socket = serve(websocket_idle_seconds=1).connect()
     socket.ask(input="hi")
     began = time.monotonic()
     assert socket.closed() == (1000, "Nothing was asked for too long.")
-    assert time.monotonic() - began > 0.2
+    assert time.monotonic() - began > 0.5
 
 
 def test_its_time_ends_after_the_answer_with_a_word(
     serve: Callable[..., Served], upstream: FakeUpstream
 ) -> None:
-    upstream.serve(pausing(0.5))
-    socket = serve(websocket_seconds=0.3).connect()
+    upstream.serve(pausing(1.2))
+    socket = serve(websocket_seconds=1).connect()
     assert socket.ask(input="hi")[-1]["type"] == "response.completed"
     error = socket.event()
     assert (error["type"], error["status"]) == ("error", 400)
