@@ -327,8 +327,7 @@ class Keeper:
         finally:
             with self._changes:
                 if again:
-                    for recording, waiting in written.items():
-                        self._pieces[recording] = [*waiting, *self._pieces.get(recording, ())]
+                    self._pieces = written  # only this thread adds to them
                 else:
                     self._waiting_bytes -= sum(len(piece.blob) for piece in pieces)
                 self._being_written = {}

@@ -11,7 +11,7 @@ from harness import deepseek
 from harness.chats import chunks_of, folded
 from harness.fake_upstream import FakeUpstream
 from harness.halves import pausing
-from harness.searching import calling, is_lookup, searches
+from harness.searching import calling, is_lookup, searches, turn
 from harness.wire import Handler, Request, Wire
 
 Make = Callable[..., Any]
@@ -259,14 +259,23 @@ def test_an_answer_with_a_search_in_the_middle(searcher: Any, upstream: FakeUpst
     assert searcher.metric("searches_total") == 2
 
 
+def test_half_a_citation_is_no_chunk(searcher: Any, upstream: FakeUpstream) -> None:
+    upstream.serve(searches(answer=turn(deepseek.frames(["So [", "1", "]."]))))
+    data = searcher.finish(ask(searcher, model="deepseek-chat-search", stream=True)).get_data()
+    said = [choice["delta"].get("content") for chunk in chunks_of(data) for choice in chunk["choices"]]
+    assert [text for text in said if text is not None] == ["So ", ANSWER.removeprefix("So ")]
+
+
 def test_the_next_request_sends_what_has_been_read(searcher: Any, upstream: FakeUpstream) -> None:
     message = streamed(searcher, model="deepseek-chat-search")["choices"][0]["message"]
     read = chats_of(upstream)[-1]
+    assert [said["reasoning_content"] for said in read["messages"] if said["role"] == "assistant"] == ["Hm"]
     history = [*ASKED, {"role": "assistant", "content": message["content"]}, *ASKED]
     searcher.finish(ask(searcher, model="deepseek-chat-search", messages=history))
     later = chats_of(upstream)[-1]
     assert later["messages"][: len(read["messages"])] == read["messages"]
-    assert later["messages"][len(read["messages"])]["content"] == "So [1]."
+    answer = later["messages"][len(read["messages"])]
+    assert (answer["content"], answer["reasoning_content"]) == ("So [1].", "Ah")
     assert json.dumps(later["tools"]) == json.dumps(read["tools"])
 
 

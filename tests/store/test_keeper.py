@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +44,26 @@ class Unsteady(MemoryBackend):
         self._reach()
         super().remember(thoughts)
 
+    def delete(self, owner: str, id: str) -> bool:
+        self._reach()
+        return super().delete(owner, id)
+
     def sweep(self, most: int) -> int:
         self._reach()
         return super().sweep(most)
+
+
+class Slow(MemoryBackend):
+    """A store that says when it is given events, and takes them when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits(1 << 30, 1 << 30))
+        self.is_writing, self.go_on = threading.Event(), threading.Event()
+
+    def append(self, pieces: Sequence[LogPiece]) -> None:
+        self.is_writing.set()
+        assert self.go_on.wait(10)
+        super().append(pieces)
 
 
 @dataclass
@@ -54,6 +72,7 @@ class Seen:
 
     losses: list[str] = field(default_factory=list)
     most_waiting: int = 0
+    waiting_now: int = 0
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def failed(self) -> None:
@@ -63,6 +82,7 @@ class Seen:
         self.losses.append(kind)
 
     def waiting(self, size: int) -> None:
+        self.waiting_now = size
         self.most_waiting = max(self.most_waiting, size)
 
     def held(self, size: int, responses: int, conversations: int) -> None:
@@ -72,6 +92,11 @@ class Seen:
 @pytest.fixture
 def backend() -> Unsteady:
     return Unsteady()
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
 
 
 @pytest.fixture
@@ -131,6 +156,70 @@ def test_a_finished_answer_waits_with_its_events(
     wait_for(lambda: status_of(store) == "completed")
     assert log_of(store) == b"first last"
     assert seen.losses == []
+
+
+def test_what_has_been_written_waits_no_more(store: Store, backend: Unsteady, seen: Seen) -> None:
+    """Else a store that was away often would be full of nothing in the end."""
+    finished, running = begin(store), begin(store, "resp_2")
+    backend.error = StoreUnavailable("away")
+    for recording in (finished, running):
+        recording.append(0, os.urandom(1000))
+    wait_for(lambda: seen.most_waiting > 2000)
+    store.finish(finished, "completed", os.urandom(1000))
+    backend.error = None
+    store.remember("ann", "call_1", os.urandom(1000))
+    wait_for(lambda: status_of(store) == "completed" and log_of(store, "resp_2"))
+    wait_for(lambda: seen.waiting_now == 0)
+    running.append(1, b"more")
+    wait_for(lambda: log_of(store, "resp_2").endswith(b"more"))
+    wait_for(lambda: seen.waiting_now == 0)
+
+
+def test_an_answer_ends_behind_events_that_are_just_being_written(slow: Slow) -> None:
+    store = Store(slow)
+    recording = begin(store)
+    recording.append(0, b"first ")
+    assert slow.is_writing.wait(10)
+    recording.append(1, b"last")
+    ending = threading.Thread(target=lambda: store.finish(recording, "completed", b"{}"))
+    ending.start()
+    time.sleep(0.2)
+    assert status_of(store) == "in_progress"
+    slow.go_on.set()
+    ending.join()
+    assert (status_of(store), log_of(store)) == ("completed", b"first last")
+    store.close()
+
+
+def test_closing_writes_what_came_while_something_was_being_written(slow: Slow) -> None:
+    store = Store(slow)
+    recording = begin(store)
+    recording.append(0, b"first ")
+    assert slow.is_writing.wait(10)
+    recording.append(1, b"last")
+    closing = threading.Thread(target=store.close)
+    closing.start()
+    time.sleep(0.2)
+    slow.go_on.set()
+    closing.join()
+    assert log_of(store) == b"first last"
+
+
+def test_what_cannot_be_deleted_at_once_is_deleted_later(store: Store, backend: Unsteady) -> None:
+    recording = begin(store)
+    backend.error = StoreUnavailable("away")
+    store.discard(recording)
+    assert status_of(store) == "in_progress"
+    backend.error = None
+    wait_for(lambda: store.get("ann", "resp_1") is None)
+
+
+def test_closing_writes_also_what_was_not_due_yet(backend: Unsteady) -> None:
+    store = Store(backend)
+    recording = begin(store)
+    recording.append(0, b"young")
+    store.close()
+    assert log_of(store) == b"young"
 
 
 def test_closing_writes_what_waits(backend: Unsteady) -> None:
@@ -198,10 +287,12 @@ def test_only_so_much_waits(
 def test_one_stream_alone_cannot_fill_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 50_000)
     recording = begin(store)
-    for number in range(100):
-        recording.append(number, os.urandom(1000))
+    said = [os.urandom(1000) for _ in range(100)]
+    for number, frames in enumerate(said):
+        recording.append(number, frames)
     assert recording.gaps
     assert store.finish(recording, "completed", b"{}")
+    assert b"".join(said).startswith(log_of(store)), "nothing comes behind a gap"
 
 
 def test_an_answer_that_cannot_be_stored_at_all_is_no_obstacle(
@@ -218,6 +309,19 @@ def test_an_answer_that_cannot_be_stored_at_all_is_no_obstacle(
     backend.error = None
     assert store.finish(second, "completed", b"{}")
     assert status_of(store, "resp_2") == "completed"
+
+
+def test_events_that_cannot_be_stored_at_all_are_a_gap(store: Store, backend: Unsteady, seen: Seen) -> None:
+    recording = begin(store)
+    backend.error = ValueError("a mistake of ours")
+    recording.append(0, b"lost ")
+    wait_for(lambda: seen.losses == ["events"])
+    backend.error = None
+    recording.append(1, b"last")
+    assert store.finish(recording, "completed", b"{}")
+    found = store.get("ann", "resp_1")
+    assert found is not None
+    assert (found.gaps, log_of(store)) == (True, b"")
 
 
 def test_a_sweep_begins_by_itself_and_says_what_is_held(

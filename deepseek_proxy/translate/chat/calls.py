@@ -85,7 +85,6 @@ class CustomCall(Call):
         self._field = jsontext.StringField(FREEFORM_INPUT)
 
     def arguments(self, piece: str) -> bytes:
-        self._pieces.append(piece)
         return self._show(self._field.feed(piece))
 
     def close(self) -> bytes:

@@ -184,6 +184,14 @@ def test_who_wants_more_leaves_those_their_place_who_can_have_no_other(ledger: L
     assert granted(ledger.acquire(new_id(), choices, "w1", TTL, only_a)).names == ("a",)
 
 
+def test_more_than_a_lowered_limit_allows_is_no_reason_to_wait_elsewhere(ledger: Ledger) -> None:
+    for _ in range(3):
+        granted(acquire(ledger, "a", limit=3))
+    both = entered(ledger, "a", "b")
+    choices = [[Hold("a", 1)], [Hold("b", 1)]]
+    assert granted(ledger.acquire(new_id(), choices, "w1", TTL, both)).names == ("b",)
+
+
 def test_who_leaves_makes_room_for_the_next(ledger: Ledger) -> None:
     held = granted(acquire(ledger, "a"))
     first, second = entered(ledger, "a"), entered(ledger, "a")

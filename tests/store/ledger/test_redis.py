@@ -73,6 +73,18 @@ def test_nothing_that_has_ended_is_left_behind(redis_url: str) -> None:
     ledger.close()
 
 
+def test_what_is_kept_for_a_time_goes_by_itself(redis_url: str) -> None:
+    ledger = RedisLedger(redis_url)
+    ledger.add({"n": 1}, time.time() + 60)
+    ledger.take("r", 10, 60)
+    ledger.mark("m", "text", 60)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+        left = {key.split(":")[2]: server.ttl(key) for key in server.keys("*")}
+    assert left.keys() == {"counter", "rate", "mark"}
+    assert all(0 < seconds <= 62 for seconds in left.values())
+    ledger.close()
+
+
 def test_a_server_that_is_gone_is_an_error_without_its_address_and_one_that_is_back_works() -> None:
     with redis_server.running() as url:
         ledger = RedisLedger(url)

@@ -115,3 +115,10 @@ def test_after_the_finish_reason_only_usage_counts() -> None:
     stream.feed(Chunk(finish_reason="stop"))
     assert stream.feed(Chunk(content="more", usage=USAGE)) == b""
     assert (stream.text, stream.usage) == ("", USAGE)
+
+
+def test_an_answer_ends_once() -> None:
+    stream = machine()
+    stream.feed(Chunk(finish_reason="stop"))
+    assert stream.finish().endswith(b"data: [DONE]\n\n")
+    assert (stream.finish(), stream.fail(UpstreamError("late")), stream.error) == (b"", b"", None)
