@@ -113,9 +113,15 @@ class SimulatorServer(ThreadedWSGIServer):
             self._open.add(request)
         super().process_request(request, client_address)
 
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._open_lock:
+                self._open.discard(request)
+
     def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
+        """Called at the end of a connection, and by Ctrl-C for one whose thread has just been started."""
         self.close_request(request)  # no SHUT_WR first: a reset must stay a reset
 
     def server_close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -18,7 +19,8 @@ import pytest
 from harness.threads import at_once
 from harness.waiting import wait_for
 
-from deepseek_proxy.simulator import running
+from deepseek_proxy.simulator import SimulatorConfig, create_simulator, running
+from deepseek_proxy.simulator.server import SimulatorServer
 
 KEY = {"Authorization": "Bearer sk-simulator-test-0001"}
 
@@ -193,6 +195,22 @@ def test_serve_ends_at_ctrl_c() -> None:
             process.kill()
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+def test_nor_does_one_that_was_being_accepted() -> None:
+    """Ctrl-C may come while its thread is being started: it is given up then, and the thread lives."""
+    server = SimulatorServer("127.0.0.1", 0, create_simulator(SimulatorConfig()))
+    with contextlib.closing(connect(server.base_url)) as connection:
+        connection.connect()
+        accepted, address = server.get_request()
+        server.process_request(accepted, address)
+        connection.request("GET", "/models", headers=KEY)
+        assert connection.getresponse().read()
+        server.shutdown_request(accepted)
+        end = threading.Thread(target=server.server_close, daemon=True)
+        end.start()
+        end.join(10)
+        assert not end.is_alive()
 
 
 def can_connect(connection: http.client.HTTPConnection) -> bool:
