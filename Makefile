@@ -15,8 +15,8 @@ run: $(VENV)/.run  ## Set up what is needed and serve on 127.0.0.1:8787
 demo: $(VENV)/.run  ## One streamed answer with a tool call; no key, no network
 	@$(BIN)/deepseek-proxy demo
 
-# Tests of servers wait nearly as much as they compute: three at once for every two processors.
-AT_ONCE = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+# Tests of servers wait half of their time: two more at once than there are processors.
+AT_ONCE = $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
 
 test: lint  ## Run all checks and tests
 	$(BIN)/pytest -n $(AT_ONCE) --dist worksteal

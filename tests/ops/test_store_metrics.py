@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from deepseek_proxy.ops.store_metrics import StoreMetrics
+from deepseek_proxy.ops.metrics import Metrics
+
+PREFIX = "deepseek_proxy_store_"
 
 
 def samples(registry: CollectorRegistry) -> dict[str, float]:
     lines = generate_latest(registry).decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name.removeprefix("deepseek_proxy_store_"): float(value) for name, value in pairs}
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith(PREFIX))
+    return {name.removeprefix(PREFIX): float(value) for name, value in pairs}
 
 
 def test_they_are_there_from_the_beginning() -> None:
     registry = CollectorRegistry()
-    StoreMetrics(registry)
+    Metrics(registry)
     assert samples(registry) == {
         "bytes": 0,
         "responses": 0,
@@ -30,7 +32,7 @@ def test_they_are_there_from_the_beginning() -> None:
 
 def test_they_say_what_they_were_told() -> None:
     registry = CollectorRegistry()
-    metrics = StoreMetrics(registry)
+    metrics = Metrics(registry).store
     metrics.held(1000, 20, 3)
     metrics.waiting(44)
     metrics.failed()
