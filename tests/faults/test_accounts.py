@@ -1,4 +1,4 @@
-"""Thousands of requests over eight accounts, with everything going wrong that can.
+"""Ten thousand requests over eight accounts, with everything going wrong that can.
 
 Through real gunicorn with two workers, one of which is killed on the way. Who is over a limit is seen at the
 upstream; what is left behind, in the ledger.
@@ -20,16 +20,16 @@ from harness.gateway import Gateway
 
 from deepseek_proxy.store.ledger.sqlite import SqliteLedger
 
-REQUESTS = 3_000
+REQUESTS = 10_000
 USERS = 120
 LIMIT = 3
 NAMES = "abcdefgh"
-REFUSED = {"g": (50, 401), "h": (80, 402)}
+REFUSED = {"g": (150, 401), "h": (250, 402)}
 LONGEST_SECONDS = 30
 
 
 @pytest.mark.timeout(300)
-def test_thousands_of_requests_lose_no_lease_and_pass_no_limit(tmp_path: Path) -> None:
+def test_ten_thousand_requests_lose_no_lease_and_pass_no_limit(tmp_path: Path) -> None:
     began = time.monotonic()
     upstream, crowd, gateway = asyncio.run(_play(tmp_path))
     print(f"{time.monotonic() - began:.1f} s, longest {crowd.longest:.1f} s, {dict(crowd.outcomes)}")
@@ -48,11 +48,12 @@ def test_thousands_of_requests_lose_no_lease_and_pass_no_limit(tmp_path: Path) -
     assert max(upstream.most.values()) == LIMIT, "no account over its limit at any moment, and not below"
     assert crowd.outcomes.total() == REQUESTS
     assert crowd.longest < LONGEST_SECONDS, "nobody starves"
-    broken = crowd.outcomes["broken"]
-    refusals = REQUESTS - sum(crowd.outcomes[o] for o in ("answered", "left", "failed", "broken"))
-    assert crowd.outcomes["answered"] > 0.92 * (REQUESTS - broken)
+    refusals = crowd.outcomes.total() - sum(
+        crowd.outcomes[o] for o in ("answered", "left", "failed", "broken")
+    )
+    assert crowd.outcomes["answered"] > 0.9 * REQUESTS
     assert refusals < 0.01 * REQUESTS, "another account is tried before the client notices"
-    assert broken <= 2 * USERS, "what the killed worker had, and no more"
+    assert crowd.outcomes["broken"] <= 2 * USERS, "what the killed worker had, and no more"
     for name, (answered, _) in REFUSED.items():
         assert upstream.asked[name] <= answered + 10 * LIMIT, (
             "a refused account is soon let be by all workers"
