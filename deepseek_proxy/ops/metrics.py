@@ -16,9 +16,10 @@ import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,8 +65,17 @@ class Metrics:
         def counter(name: str, help_text: str, *labels: str) -> Counter:
             return Counter(f"{PREFIX}_{name}", help_text, labels, registry=registry)
 
+        # A family finds the series of its labels behind a lock, each time: what it has found is kept.
+        def counters(name: str, help_text: str, *labels: str) -> Callable[..., Counter]:
+            return cache(counter(name, help_text, *labels).labels)
+
+        def histograms(name: str, help_text: str, buckets: Sequence[float]) -> Callable[..., Histogram]:
+            labels = ("dialect", "model")
+            family = Histogram(f"{PREFIX}_{name}", help_text, labels, registry=registry, buckets=buckets)
+            return cache(family.labels)
+
         self._registry = registry
-        self._requests = counter("requests_total", "Requests that have ended.", "dialect", "model", "status")
+        self._requests = counters("requests_total", "Requests that have ended.", "dialect", "model", "status")
         self._open_streams = Gauge(
             f"{PREFIX}_open_streams",
             "Streams being sent now.",
@@ -78,77 +88,71 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self._first_token = Histogram(
-            f"{PREFIX}_first_token_seconds",
-            "Time from a request to its first token.",
-            ("dialect", "model"),
-            registry=registry,
-            buckets=_FIRST_TOKEN_BUCKETS,
+        self._first_token = histograms(
+            "first_token_seconds", "Time from a request to its first token.", _FIRST_TOKEN_BUCKETS
         )
-        self._stream = Histogram(
-            f"{PREFIX}_stream_seconds",
-            "How long streamed answers took in all.",
-            ("dialect", "model"),
-            registry=registry,
-            buckets=_STREAM_BUCKETS,
-        )
-        self._tokens = counter("tokens_total", "Tokens by kind; the kinds do not overlap.", "model", "kind")
+        self._stream = histograms("stream_seconds", "How long streamed answers took in all.", _STREAM_BUCKETS)
+        self._tokens = counters("tokens_total", "Tokens by kind; the kinds do not overlap.", "model", "kind")
         self._searches = counter("searches_total", "Web searches and pages that DeepSeek has answered.")
-        self._cost = counter(
+        self._cost = counters(
             "cost_usd_total", "US dollars that DeepSeek charges for tokens and searches.", "model"
         )
-        self._saved = counter("cache_saved_usd_total", "US dollars that DeepSeek's cache has saved.", "model")
-        self._upstream_errors = counter("upstream_errors_total", "Failures of the upstream.", "kind")
+        self._saved = counters(
+            "cache_saved_usd_total", "US dollars that DeepSeek's cache has saved.", "model"
+        )
+        self._upstream_errors = counters("upstream_errors_total", "Failures of the upstream.", "kind")
         self._retries = counter("retries_total", "Attempts at the upstream after the first of a request.")
         self._heartbeats = counter("heartbeats_total", "Keep-alive frames sent to clients.")
-        self._departures = counter("client_departures_total", "Clients that left before the end.", "dialect")
-        self._repairs = counter("history_repairs_total", "Repairs made to conversations.", "kind")
-        self._unknown_fields = counter("unknown_fields_total", "Request fields that were ignored.", "dialect")
-        self._seal_failures = counter("seal_failures_total", "Sealed items that did not open.", "reason")
+        self._departures = counters("client_departures_total", "Clients that left before the end.", "dialect")
+        self._repairs = counters("history_repairs_total", "Repairs made to conversations.", "kind")
+        self._unknown_fields = counters(
+            "unknown_fields_total", "Request fields that were ignored.", "dialect"
+        )
+        self._seal_failures = counters("seal_failures_total", "Sealed items that did not open.", "reason")
         self.store = StoreMetrics(registry)
-        self._account_answers = counter(
+        self._account_answers = counters(
             "account_answers_total", "Requests that an account was used for last.", "account", "status"
         )
-        self._account_tokens = counter("account_tokens_total", "Tokens of an account.", "account", "kind")
-        self._account_cost = counter(
+        self._account_tokens = counters("account_tokens_total", "Tokens of an account.", "account", "kind")
+        self._account_cost = counters(
             "account_cost_usd_total", "US dollars that an account is charged for.", "account"
         )
         # A series that begins with its first event hides that event from `increase()`, and so from alerts.
         for kind in _upstream_kinds(ProxyError):
-            self._upstream_errors.labels(kind)
+            self._upstream_errors(kind)
         for model in models.MODELS:
-            self._cost.labels(model)
-            self._saved.labels(model)
+            self._cost(model)
+            self._saved(model)
 
     def observe_request(self, record: RequestRecord) -> None:
         """Counts a request that has ended: the same record as the log's line."""
         dialect = dialect_label(record.dialect)
         model = model_label(record.upstream_model)
-        self._requests.labels(dialect, model, str(record.status)).inc()
+        self._requests(dialect, model, str(record.status)).inc()
         if record.first_token_seconds is not None:
-            self._first_token.labels(dialect, model).observe(record.first_token_seconds)
+            self._first_token(dialect, model).observe(record.first_token_seconds)
         if record.stream:
-            self._stream.labels(dialect, model).observe(record.duration_seconds)
+            self._stream(dialect, model).observe(record.duration_seconds)
         self._count_tokens(record, model)
         if record.searches is not None:
             self._searches.inc(record.searches)
         if record.cost_usd is not None:
-            self._cost.labels(model).inc(record.cost_usd)
+            self._cost(model).inc(record.cost_usd)
         if record.cache_saved_usd is not None:
-            self._saved.labels(model).inc(record.cache_saved_usd)
+            self._saved(model).inc(record.cache_saved_usd)
         if record.attempts > 1:
             self._retries.inc(record.attempts - 1)
         if record.heartbeats:
             self._heartbeats.inc(record.heartbeats)
         if record.client_gone:
-            self._departures.labels(dialect).inc()
+            self._departures(dialect).inc()
         if record.account is not None:
-            self._account_answers.labels(record.account, str(record.status)).inc()
-            self._account_cost.labels(record.account).inc(record.cost_usd or 0)
+            self._account_answers(record.account, str(record.status)).inc()
+            self._account_cost(record.account).inc(record.cost_usd or 0)
         for kind, count in record.repairs.items():
-            self._repairs.labels(kind).inc(count)
+            self._repairs(kind).inc(count)
         if record.unknown_fields:
-            self._unknown_fields.labels(dialect).inc(len(record.unknown_fields))
+            self._unknown_fields(dialect).inc(len(record.unknown_fields))
 
     def _count_tokens(self, record: RequestRecord, model: str) -> None:
         cached, reasoning = record.cached_tokens or 0, record.reasoning_tokens or 0
@@ -159,20 +163,20 @@ class Metrics:
             ("output", (record.output_tokens or 0) - reasoning),
         ):
             if count > 0:
-                self._tokens.labels(model, kind).inc(count)
+                self._tokens(model, kind).inc(count)
                 if record.account is not None:
-                    self._account_tokens.labels(record.account, kind).inc(count)
+                    self._account_tokens(record.account, kind).inc(count)
 
     def upstream_failed(self, error: ProxyError) -> None:
         """Counts one failed attempt, also one that is made again, or an answer that failed on its way.
 
         The kind is the error's class.
         """
-        self._upstream_errors.labels(error.kind()).inc()
+        self._upstream_errors(error.kind()).inc()
 
     def seal_failed(self, reason: str) -> None:
         """Counts a sealed item that did not open; `sealing.Sealer` calls it with one of its reasons."""
-        self._seal_failures.labels(reason).inc()
+        self._seal_failures(reason).inc()
 
     @contextmanager
     def open_stream(self) -> Iterator[None]:

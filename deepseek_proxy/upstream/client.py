@@ -164,12 +164,28 @@ class Client:
             affinity = request.affinity() if request.affinity is not None else None
             wish = Wish(request.model, affinity, chat=request.path == CHAT_COMPLETIONS)
         try:
-            return self._retrying(self._attempt, request, call, wish)
+            return self._persist(request, call, wish)
         except ProxyError as error:
             better = request.mend(error)
             if better is None:
                 raise
-        return self._retrying(self._attempt, replace(request, body=better), call, wish)
+        return self._persist(replace(request, body=better), call, wish)
+
+    def _persist(self, request: Request, call: Call, wish: Wish | None) -> Body:
+        """The body of the first attempt that succeeds. Raises the error of the last one."""
+        try:
+            return self._attempt(request, call, wish)
+        except ProxyError as error:
+            # Told only now: what tenacity does for an attempt is a twentieth of a request, and most need
+            # no second one.
+            first = [error]
+
+        def attempt(request: Request, call: Call, wish: Wish | None) -> Body:
+            if first:
+                raise first.pop()
+            return self._attempt(request, call, wish)
+
+        return self._retrying(attempt, request, call, wish)
 
     def _no_more(self, state: tenacity.RetryCallState) -> bool:
         request, call, wish = state.args

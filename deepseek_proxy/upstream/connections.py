@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -178,6 +179,8 @@ def _socks_pools() -> dict[str, type[HTTPConnectionPool]]:
 
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        # The manager keeps the pools, and lets go of those that nobody asks for.
+        self._found: WeakValueDictionary[tuple[str | None, str | None], Any] = WeakValueDictionary()
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
@@ -186,6 +189,20 @@ class _Adapter(HTTPAdapter):
             return  # a pool is told once, not for each request: that costs a look at the disk
         # Whatever the scheme of `url`: the certificate may be that of a proxy.
         super().cert_verify(conn, "https://", verify, cert)
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """The pool for a URL and a proxy. To find it, URLs are taken apart: that is done once for each."""
+        key = (request.url, proxies.get("https") if proxies else None)
+        pool = self._found.get(key)
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._found[key] = pool
+        return pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        return super().request_url(request, proxies) if proxies else request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """The response without what nobody asks it for: cookies, and the encoding of its text."""
