@@ -20,7 +20,7 @@ from deepseek_proxy.api.gateway import Caller, Gateway, new_id
 from deepseek_proxy.api.queued import Queued
 from deepseek_proxy.api.rounds import Machine, Rounds
 from deepseek_proxy.errors import InternalError, ProxyError
-from deepseek_proxy.models import Resolved
+from deepseek_proxy.models import Model, Resolved
 from deepseek_proxy.ops import logs
 from deepseek_proxy.pipeline import Relay, Turn
 from deepseek_proxy.translate import history, ids, jsontext
@@ -147,7 +147,10 @@ class Answer:
             raise
 
     def _frames(self, at_once: bool) -> streaming.Frames:
-        exchange, witness = self._exchange, self._witness
+        """What is given here holds nothing of the request, which may be megabytes, and the answer may take an
+        hour. Only a search needs it again."""
+        gateway, exchange, witness = self._gateway, self._exchange, self._witness
+        model = self._request.resolved.model
         machine = self._make_machine()
         call: Call | Rounds
         answer: pipeline.Answer
@@ -163,15 +166,13 @@ class Answer:
 
         def ended() -> None:
             _note_call(exchange, call)
-            self._note(machine)
+            _note(gateway, exchange, model, machine)
             allowance.settle()
 
         if at_once:
             proceeded = witness.proceeded if witness is not None else lambda: None
             answer = Queued(call, answer, machine, proceeded)
-        frames = streaming.begin(
-            self._gateway, exchange, call, answer, self._client_gone, ended, at_once=at_once
-        )
+        frames = streaming.begin(gateway, exchange, call, answer, self._client_gone, ended, at_once=at_once)
         return frames if witness is None else frames.through(witness.frames, witness.closed)
 
     def _allowed(self) -> Allowance:
@@ -240,7 +241,7 @@ class Answer:
                 frames.append(machine.found(self._outcomes(machine.actions)))
                 frames.append(self._complete_turn(self._turn_of(machine), machine, began))
         finally:
-            self._note(machine)
+            _note(self._gateway, self._exchange, self._request.resolved.model, machine)
         return machine, b"".join(frames)
 
     def _complete_turn(self, upstream: Mapping[str, Any], machine: Machine, began: float) -> bytes:
@@ -305,17 +306,6 @@ class Answer:
                 raise
         return call, self._allowed().metered(call, self._request.resolved.model, body)
 
-    def _note(self, machine: Machine) -> None:
-        """Tells the exchange how the answer ended. Holds nothing of the request, which may be megabytes."""
-        exchange, accounts = self._exchange, self._gateway.client.accounts
-        exchange.add_usage(machine.usage)
-        exchange.finish_reason = machine.finish_reason
-        exchange.error = machine.error
-        if machine.response is not None:
-            logs.log_body(exchange.id, "response", machine.response)
-        if accounts is not None and exchange.account is not None and machine.usage is not None:
-            accounts.charge(exchange.account, self._request.resolved.model, exchange.began, machine.usage)
-
     def _healer(self, upstream: Mapping[str, Any]) -> Filter:
         settings = self._gateway.settings
         healer = Healer(
@@ -331,6 +321,18 @@ def _note_call(exchange: Exchange, call: Call | Rounds) -> None:
     exchange.attempts += call.attempts
     exchange.answered = call.answered
     exchange.account = call.account
+
+
+def _note(gateway: Gateway, exchange: Exchange, model: Model, machine: Machine) -> None:
+    """Tells the exchange how the answer ended."""
+    accounts = gateway.client.accounts
+    exchange.add_usage(machine.usage)
+    exchange.finish_reason = machine.finish_reason
+    exchange.error = machine.error
+    if machine.response is not None:
+        logs.log_body(exchange.id, "response", machine.response)
+    if accounts is not None and exchange.account is not None and machine.usage is not None:
+        accounts.charge(exchange.account, model, exchange.began, machine.usage)
 
 
 def _asked_again(upstream: Mapping[str, Any], answer: str, prompt: str) -> Mapping[str, Any]:

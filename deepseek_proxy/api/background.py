@@ -42,9 +42,11 @@ class Background:
         self._running[owner, id] = recorder
         self._drain.working.add(recorder)
 
+        waiting = [answer]
+
         def run() -> None:
             try:
-                _make(answer, recorder, exchange)
+                _make(waiting.pop(), recorder, exchange)
             finally:
                 self._running.pop((owner, id), None)
                 self._drain.working.discard(recorder)
@@ -57,6 +59,7 @@ class Background:
 def _make(answer: Answer, recorder: StoreRecorder, exchange: Exchange) -> None:
     try:
         frames = answer.frames(at_once=True)
+        del answer  # and with it the request, which may be megabytes
         try:
             for _ in frames:
                 if recorder.cancel_requested:

@@ -130,7 +130,7 @@ def compact() -> Response:
     standing = stand(gateway, caller, {**read_object(request, gateway.settings), **fixed})
     parsed = parse(standing.body, _context(gateway, caller, standing.place), compact=True)
     envelope = _envelope(parsed)
-    machine = partial(_machine, gateway, caller, parsed, envelope)
+    machine = _maker(gateway, caller, parsed, envelope)
     response = Answer(gateway, caller, exchange, parsed, machine).response()
     compaction = {
         "id": response["id"],
@@ -176,10 +176,7 @@ def _read(
     envelope, for_codex = _envelope(parsed), from_codex()
     recorder, background = standing.recorder, standing.place.background
     proceed = recorder.proceed if isinstance(recorder, StoreRecorder) and background else None
-
-    def machine() -> ResponseStream:
-        return _machine(gateway, caller, parsed, envelope, for_codex=for_codex, queued=proceed is not None)
-
+    machine = _maker(gateway, caller, parsed, envelope, for_codex=for_codex, queued=proceed is not None)
     return parsed, Recorded(envelope, machine, recorder, proceed=proceed)
 
 
@@ -219,7 +216,7 @@ def _envelope(parsed: ResponsesRequest) -> Envelope:
     return Envelope(new_id(ids.RESPONSE), int(time.time()), parsed.resolved.requested, parsed.echo)
 
 
-def _machine(
+def _maker(
     gateway: Gateway,
     caller: Caller,
     parsed: ResponsesRequest,
@@ -227,7 +224,8 @@ def _machine(
     *,
     for_codex: bool = False,
     queued: bool = False,
-) -> ResponseStream:
+) -> Callable[[], ResponseStream]:
+    """Makes machines that speak of one response. They outlive the request, and so hold little of it."""
     tenant = caller.tenant
     options = StreamOptions(
         tools=parsed.tools,
@@ -247,5 +245,5 @@ def _machine(
     if for_codex:
         options = codex.adapted(options)
     if parsed.compacted_texts is not None:
-        return CompactionStream(envelope, options, parsed.compacted_texts, parsed.kept_texts)
-    return ResponseStream(envelope, options)
+        return partial(CompactionStream, envelope, options, parsed.compacted_texts, parsed.kept_texts)
+    return partial(ResponseStream, envelope, options)
