@@ -17,7 +17,6 @@ MAX_LINES: Final = 600
 ELSEWHERE: Final = {
     "__main__.py": ("cli/test_serve.py", "it is only ever run as a process"),
     "version.py": ("test_docs.py", "a number, which has to be that of the changelog"),
-    "api/answer.py": ("api/test_responses.py", "what a route answers with"),
     "cli/child.py": ("cli/test_codex.py", "with a command that starts one"),
     "cli/options.py": ("cli/test_serve.py", "options belong to a command"),
     "cli/reference.py": ("test_docs.py", "it writes a page of the documents"),

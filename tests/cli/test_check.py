@@ -231,7 +231,7 @@ def test_the_sealing_key_that_is_there_is_opened(tmp_path: Path) -> None:
 
 
 def test_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "flask" else "99")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "flask" else "9999")
     old = [finding for finding in findings("version") if finding.level == "fail"]
     assert [finding.detail.split()[:2] for finding in old] == [["flask", "0.1"]]
     assert old[0].advice.startswith("pip install 'flask>=")
