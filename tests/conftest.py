@@ -6,6 +6,7 @@ And no generated example has a time limit: how long one takes says how busy the 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,12 @@ OPTIONS = (
     .with_model_alias("deepseek-flash", recipe.ModelVersion.DeepseekV41Flash)
     .with_model_alias("deepseek-v4-pro", recipe.ModelVersion.DeepseekV4Pro)
 )
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would every server that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
