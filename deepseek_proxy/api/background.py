@@ -42,7 +42,7 @@ class Background:
         self._running[owner, id] = recorder
         self._drain.working.add(recorder)
 
-        waiting = [answer]
+        waiting = [answer]  # out of which the thread takes it: what it closes over, it would hold to its end
 
         def run() -> None:
             try:

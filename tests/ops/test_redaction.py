@@ -81,7 +81,13 @@ def test_exact_values_are_masked_in_every_usual_spelling(output, text):
     [
         ("key sk-abcdefghijklmnop1234 end", "key sk-…1234 end"),
         ("Incorrect key sk-proj-A1_b2-C3d4", "Incorrect key sk-…C3d4"),
+        ("key dsp-abcdefghijklmnop1234 end", "key …1234 end"),
+        ("key \u017fk-abcdefghijklmnop1234 end", "key …1234 end"),  # a long s is an s, where case is ignored
         ("Bearer abcdefghijkl", "Bearer …ijkl"),
+        ("Basic dXNlcjpwYXNz", "Basic …YXNz"),
+        ("authorization=abcdefghijkl", "authorization=…ijkl"),
+        ("access_token=abcdefghijkl", "access_token=…ijkl"),
+        ("client_secret=abcdefghijkl", "client_secret=…ijkl"),
         ("Bearer short", "Bearer ***"),
         ("X-Api-Key: abcdefghijkl, Accept: */*", "X-Api-Key: …ijkl, Accept: */*"),
         ('{"password": "hunter2"}', '{"password": "***"}'),
